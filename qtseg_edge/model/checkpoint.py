@@ -1,0 +1,114 @@
+"""Checkpoints: ours (`.safetensors`, configuration and card in its header) and the authors' (`.pt` with `cfg.json`).
+
+Nothing is unpickled: `.pt` files are read with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from qtseg_edge.errors import IncompatibleError, UsageError
+from qtseg_edge.files import replacing
+from qtseg_edge.model.foreign import config_from_authors, state_from_authors
+from qtseg_edge.model.network import NetworkConfig, QTSeg, build_network
+from qtseg_edge.spec import CARD_KEY, ModelCard
+
+NETWORK_KEY = "qtseg_edge.network"
+_PALETTE = ((0, 0, 0), (0, 200, 120), (230, 90, 60), (70, 120, 230), (230, 190, 60), (170, 80, 200), (60, 190, 210))
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network in evaluation mode, in float32 on the CPU, with what is needed to build and deploy it again."""
+
+    network: QTSeg
+    config: NetworkConfig
+    card: ModelCard
+    sha256: str
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read either kind. Every key and shape must fit; a file that does not raises IncompatibleError."""
+    if not path.is_file():
+        raise UsageError(f"{path}: no such checkpoint; give a .safetensors file of qtseg-edge train or an authors' .pt file")
+    if path.suffix == ".safetensors":
+        config, card, state = _read_own(path)
+    else:
+        config, card, state = _read_authors(path)
+    network = build_network(config)
+    _load_strictly(network, state, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Checkpoint(network.eval(), config, card, digest)
+
+
+def save_checkpoint(path: Path, network: QTSeg, config: NetworkConfig, card: ModelCard, dtype: torch.dtype = torch.float32) -> None:
+    """Write `.safetensors` under a temporary name and rename it. Statistics of the norms stay float32 whatever `dtype`."""
+    state = {name: _stored(name, tensor, dtype) for name, tensor in network.state_dict().items()}
+    header = {NETWORK_KEY: json.dumps(asdict(config)), CARD_KEY: card.to_json()}
+    with replacing(path) as temporary:
+        save_file(state, temporary, metadata=header)
+
+
+def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    keep = not tensor.is_floating_point() or ".norm." in name or name.endswith("gaussian")
+    return tensor.detach().cpu().contiguous() if keep else tensor.detach().cpu().to(dtype).contiguous()
+
+
+def _read_own(path: Path) -> tuple[NetworkConfig, ModelCard, dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise IncompatibleError(f"{path}: not a safetensors checkpoint ({error})") from error
+    if NETWORK_KEY not in header or CARD_KEY not in header:
+        raise IncompatibleError(f"{path}: safetensors without {NETWORK_KEY} and {CARD_KEY} in its header; only files of qtseg-edge have them")
+    try:
+        fields = json.loads(header[NETWORK_KEY])
+        config = NetworkConfig(**{**fields, "depths": tuple(fields["depths"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise IncompatibleError(f"{path}: {NETWORK_KEY} is not readable ({error})") from error
+    return config, ModelCard.from_json(header[CARD_KEY]), state
+
+
+def _read_authors(path: Path) -> tuple[NetworkConfig, ModelCard, dict[str, Tensor]]:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise IncompatibleError(f"{path}: not a checkpoint that can be read safely ({first_line[:120]})") from error
+    state = loaded.get("state_dict_model", loaded) if isinstance(loaded, dict) else loaded
+    if not isinstance(state, dict) or not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise IncompatibleError(f"{path}: wanted a state dict of tensors, got {type(state).__name__} without them")
+    config, side = config_from_authors(path.with_name("cfg.json"))
+    network = build_network(config)
+    renamed = state_from_authors(state, network.state_dict(), path)
+    names = ("background", "foreground") if config.classes == 2 else ("background", *(f"class {k}" for k in range(1, config.classes)))
+    colours = tuple(_PALETTE[k] if k < len(_PALETTE) else ((67 * k) % 256, (131 * k) % 256, (199 * k) % 256) for k in range(config.classes))
+    card = ModelCard(path.stem, names, colours, (side, side), "minmax", training="authors' checkpoint, QTSeg v0.3.1 format")
+    return config, card, renamed
+
+
+def _load_strictly(network: QTSeg, state: dict[str, Tensor], path: Path) -> None:
+    expected = network.state_dict()
+    missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    if missing or unknown:
+        what = f"lacks {missing[0]}" if missing else f"has unknown {unknown[0]}"
+        raise IncompatibleError(f"{path}: {len(missing)} keys missing, {len(unknown)} unknown ({what}); it does not fit its own configuration")
+    wrong = [name for name in expected if expected[name].shape != state[name].shape]
+    if wrong:
+        name = wrong[0]
+        raise IncompatibleError(
+            f"{path}: {len(wrong)} tensors of the wrong shape, first {name}: wanted {tuple(expected[name].shape)}, got {tuple(state[name].shape)}"
+        )
+    network.load_state_dict(state)

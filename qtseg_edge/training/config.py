@@ -1,0 +1,26 @@
+"""What a training run is asked to do, saved with what it produced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qtseg_edge.spec import Normalisation
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """imgsz: training side. eval_imgsz: side of the validation scores. batch: images per step. empty_share: share of
+    images turned into ones without a lesion. lr: peak of the one-cycle schedule. ema: decay of the averaged weights,
+    which are the ones that are scored and kept."""
+
+    epochs: int = 60
+    batch: int = 8
+    imgsz: int = 256
+    eval_imgsz: int = 352
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    ema: float = 0.998
+    empty_share: float = 0.05
+    normalisation: Normalisation = "scale"
+    seed: int = 42

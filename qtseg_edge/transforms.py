@@ -1,0 +1,62 @@
+"""Letterbox geometry: the one place where frames are resized, for training, calibration, evaluation and the runtime.
+
+A frame is scaled to fit, area-averaged, placed at the top left and padded with zeros at the bottom and right. For a square input
+this is the authors' contract (longest side = S, the other `int(side * S / longest)`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Uint8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Maps frames of `source_hw` pixels into a model input of `size_hw` pixels and results back."""
+
+    source_hw: tuple[int, int]
+    size_hw: tuple[int, int]
+
+    @property
+    def content_hw(self) -> tuple[int, int]:
+        """The part of the input, from its top left, that shows the frame."""
+        (source_h, source_w), (height, width) = self.source_hw, self.size_hw
+        if source_h * width >= source_w * height:
+            return height, max(1, source_w * height // source_h)
+        return max(1, source_h * width // source_w), width
+
+    def frame(self, frame: Uint8, out: Uint8 | None = None) -> Uint8:
+        """(h, w, C) of `source_hw` -> (H, W, C). `out` is filled and returned where given; its padding must already be zero."""
+        content_h, content_w = self.content_hw
+        if out is None:
+            out = np.zeros((*self.size_hw, *frame.shape[2:]), np.uint8)
+        out[:content_h, :content_w] = _resized(frame, (content_h, content_w), cv2.INTER_AREA)
+        return out
+
+    def mask(self, mask: Uint8) -> Uint8:
+        """Class indices (h, w) of `source_hw` -> (H, W), nearest, padding 0."""
+        content_h, content_w = self.content_hw
+        out = np.zeros(self.size_hw, np.uint8)
+        out[:content_h, :content_w] = _resized(mask, (content_h, content_w), cv2.INTER_NEAREST)
+        return out
+
+    def labels_to_source(self, mask: Uint8) -> Uint8:
+        """Class indices (H, W) -> (h, w) of `source_hw`: padding cropped away, nearest."""
+        content_h, content_w = self.content_hw
+        return _resized(mask[:content_h, :content_w], self.source_hw, cv2.INTER_NEAREST)
+
+    def levels_to_source(self, levels: Uint8) -> Uint8:
+        """A continuous map (H, W), such as probability x 255 -> (h, w) of `source_hw`: padding cropped away, bilinear."""
+        content_h, content_w = self.content_hw
+        return _resized(levels[:content_h, :content_w], self.source_hw, cv2.INTER_LINEAR)
+
+
+def _resized(image: Uint8, size_hw: tuple[int, int], interpolation: int) -> Uint8:
+    if image.shape[:2] == size_hw:
+        return image
+    return cv2.resize(image, (size_hw[1], size_hw[0]), interpolation=interpolation)  # type: ignore[return-value]

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from qtseg_edge.model.checkpoint import Checkpoint, load_checkpoint
+from tests.model.authors_format import Size, write_checkpoint
+
+torch.set_num_threads(1)  # networks this small lose time to a second thread
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes in the authors' format. To be read only."""
+    return write_checkpoint(tmp_path_factory.mktemp("tiny"), Size())
+
+
+@pytest.fixture
+def tiny(tiny_file: Path) -> Checkpoint:
+    return load_checkpoint(tiny_file)
