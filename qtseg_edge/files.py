@@ -8,14 +8,32 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+class PendingFile:
+    """A temporary path beside `path`, with the same suffix, that either becomes `path` or goes away."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+
+    def commit(self) -> None:
+        """Flush to disk and rename. Raises OSError, and then leaves nothing behind."""
+        try:
+            with self.temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            self.temporary.replace(self.path)
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        self.temporary.unlink(missing_ok=True)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` (same suffix); on success flush it to disk and rename it, on any error remove it."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    """Yield a temporary path; on success it is renamed to `path`, on any error removed."""
+    pending = PendingFile(path)
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        yield pending.temporary
+        pending.commit()
     finally:
-        temporary.unlink(missing_ok=True)
+        pending.discard()

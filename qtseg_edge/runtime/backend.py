@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 from qtseg_edge.errors import UsageError
 from qtseg_edge.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Uint8 = NDArray[np.uint8]
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from qtseg_edge.data import LabelledImage, labelled_images, read_binary_mask, read_image
 from qtseg_edge.errors import IncompatibleError, QtsegError
@@ -29,6 +29,8 @@ from qtseg_edge.training.augmentation import Augmentation
 from qtseg_edge.training.config import TrainConfig
 from qtseg_edge.training.losses import segmentation_loss
 from qtseg_edge.transforms import Letterbox
+
+_STATISTICS_IMAGES = 240
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,13 @@ def train(data: Path, run: Path, config: TrainConfig, card: ModelCard, start: Pa
     results = fit.resume(run / "state.pt") if (run / "state.pt").exists() else []
     for epoch in range(len(results), config.epochs):
         loss = fit.epoch(train_images, lambda step, value, epoch=epoch: on_step(epoch, step, value))  # type: ignore[misc]
-        dice, iou = score(fit.averaged_network, val_images, config)
+        averaged = fit.averaged_network(train_images)
+        dice, iou = score(averaged, val_images, config)
         results.append(EpochResult(epoch, loss, dice, iou))
         scored = replace(card, scores={"val_dice": round(dice, 4), "val_iou": round(iou, 4)})
         if dice >= max(result.val_dice for result in results):
-            save_checkpoint(run / "best.safetensors", fit.averaged_network, network_config, scored)
-        save_checkpoint(run / "last.safetensors", fit.averaged_network, network_config, scored)
+            save_checkpoint(run / "best.safetensors", averaged, network_config, scored)
+        save_checkpoint(run / "last.safetensors", averaged, network_config, scored)
         fit.save(run / "state.pt", results)
         _write_results(run / "results.csv", results)
     return run / "best.safetensors"
@@ -95,7 +98,7 @@ class Fit:
     def __init__(self, network: QTSeg, config: TrainConfig, steps: int) -> None:
         self.config, self.steps = config, steps
         self.network = network
-        self.averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
+        self.averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=False)
         decayed = [p for p in network.parameters() if p.dim() >= 2]
         others = [p for p in network.parameters() if p.dim() < 2]
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -103,9 +106,12 @@ class Fit:
         self.schedule = OneCycleLR(self.optimiser, config.lr, config.epochs * steps, pct_start=config.warmup)
         self.augmentation = Augmentation(config.empty_share)
 
-    @property
-    def averaged_network(self) -> QTSeg:
+    def averaged_network(self, images: Images) -> QTSeg:
+        """The averaged weights, with the statistics of their norms taken anew: those of the trained network do not fit them."""
         network: QTSeg = self.averaged.module
+        chosen = torch.linspace(0, len(images.frames) - 1, min(_STATISTICS_IMAGES, len(images.frames))).long()
+        frames = images.frames[chosen].permute(0, 3, 1, 2)  # (M, 3, S, S)
+        update_bn((normalise(chunk.float(), self.config.normalisation) for chunk in frames.split(self.config.batch)), network)
         return network.eval()
 
     def epoch(self, images: Images, on_step: Callable[[int, float], None]) -> float:

@@ -195,8 +195,8 @@ def test_weights_that_do_not_fit_the_header_are_refused(own: Path, card: ModelCa
 
 @pytest.mark.parametrize(
     "size",
-    [TWO_CLASSES, Size(width=4, classes=2, depths=(2, 1, 3), heads=2, mlp_width=16, side=352), Size(width=12, classes=7, heads=6)],
-    ids=["8 channels", "4 channels, depths 2 1 3", "12 channels, 7 classes"],
+    [Size(), Size(width=4, classes=2, depths=(2, 1, 3), heads=2, mlp_width=16, side=352), Size(width=12, classes=9, heads=6)],
+    ids=["8 channels", "4 channels, depths 2 1 3", "12 channels, 9 classes"],
 )
 def test_authors_file_of_any_size_loads(tmp_path: Path, size: Size) -> None:
     loaded = load_checkpoint(write_checkpoint(tmp_path, size))
@@ -236,6 +236,7 @@ def test_a_missing_file_is_a_usage_error(tmp_path: Path, name: str) -> None:
         load_checkpoint(tmp_path / name)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize(
     "content",
     [
@@ -258,6 +259,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes)
         load_checkpoint(path)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(prefix=st.sampled_from([b"", b"\x80\x02", b"\x80\x04", b"h", b"("]), tail=st.binary(max_size=40))
 def test_no_bytes_end_in_anything_but_our_error(tmp_path: Path, prefix: bytes, tail: bytes) -> None:
@@ -286,6 +288,7 @@ class _Payload:
         return exec, (f"open({str(self.proof)!r}, 'w').close()",)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize(
     "write",
     [
@@ -353,11 +356,11 @@ def test_a_key_nobody_knows_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "shape", "name"),
     [
-        ("image_encoder.conv_0.conv.weight", (8, 1, 3, 3), "encoder.stem.0.conv.weight"),
-        ("mask_decoder.PE_s0.positional_encoding_gaussian_matrix", (2, 32), "decoder.stage0.positional.gaussian"),
-        ("mask_decoder.MLP_s0.1.layers.0.weight", (16, 32), "decoder.stage0.token_mlp.weights.0"),
-        ("mask_decoder.MLP_s0.0.layers.1.bias", (31,), "decoder.stage0.token_mlp.biases.1"),
-        ("mask_decoder.mask_tokens.weight", (3, 128), "decoder.tokens"),
+        ("image_encoder.conv_0.conv.weight", (4, 1, 3, 3), "encoder.stem.0.conv.weight"),
+        ("mask_decoder.PE_s0.positional_encoding_gaussian_matrix", (2, 16), "decoder.stage0.positional.gaussian"),
+        ("mask_decoder.MLP_s0.1.layers.0.weight", (8, 16), "decoder.stage0.token_mlp.weights.0"),
+        ("mask_decoder.MLP_s0.0.layers.1.bias", (15,), "decoder.stage0.token_mlp.biases.1"),
+        ("mask_decoder.mask_tokens.weight", (3, 64), "decoder.tokens"),
     ],
 )
 def test_a_shape_that_does_not_fit_is_named(tmp_path: Path, key: str, shape: tuple[int, ...], name: str) -> None:
@@ -367,7 +370,7 @@ def test_a_shape_that_does_not_fit_is_named(tmp_path: Path, key: str, shape: tup
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("shape", [(), (0,), (32, 32), (1, 32)], ids=str)
+@pytest.mark.parametrize("shape", [(), (0,), (16, 16), (1, 16)], ids=str)
 def test_token_mlp_biases_of_an_odd_shape_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     path = write_checkpoint(tmp_path)
     both = {f"mask_decoder.MLP_s0.{token}.layers.0.bias": torch.zeros(shape) for token in range(2)}
@@ -406,9 +409,9 @@ def test_a_cfg_field_of_another_kind_is_refused(tmp_path: Path, field: str, valu
 @pytest.mark.parametrize(
     "change",
     [
-        {"n_channel": 16, "encoder_out_features": [64, 128, 256]},
+        {"n_channel": 8, "encoder_out_features": [32, 64, 128]},
         {"num_classes": 3},
-        {"mask_depths": [1, 1, 3]},
+        {"mask_depths": [1, 1, 2]},
         {"mask_mlp_dim": 64},
         {"encoder_out_features": [64, 128, 256]},
         {"img_size": 350},

@@ -43,14 +43,14 @@ def test_token_mlps_are_stacked_in_token_order_and_transposed() -> None:
 
 
 def test_a_file_of_another_network_names_the_first_three_keys_and_counts_the_rest() -> None:
-    ours = build_network(NetworkConfig(8, 2, (1, 1, 2), 4, 32)).state_dict()
+    ours = build_network(NetworkConfig(4, 2, (1, 1, 1), 2, 8)).state_dict()
     with pytest.raises(IncompatibleError, match=r"^a\.pt: lacks .+, .+, .+ and \d+ more; has unknown backbone\.w; it does not fit its cfg\.json$"):
         state_from_authors({"backbone.w": torch.zeros(1)}, ours, Path("a.pt"))
 
 
 def test_config_is_read_from_cfg_with_the_side_it_was_trained_at(tmp_path: Path) -> None:
     (tmp_path / "cfg.json").write_text(json.dumps(TWO_CLASSES.cfg()), encoding="utf-8")
-    assert config_from_authors(tmp_path / "cfg.json") == (NetworkConfig(8, 2, (1, 1, 2), 4, 32), 64)
+    assert config_from_authors(tmp_path / "cfg.json") == (NetworkConfig(4, 2, (1, 1, 1), 2, 8), 64)
 
 
 def test_the_references_cfg_is_the_default_network(reference: Path) -> None:
@@ -59,5 +59,5 @@ def test_the_references_cfg_is_the_default_network(reference: Path) -> None:
 
 def test_features_that_contradict_the_width_are_refused_with_both(tmp_path: Path) -> None:
     (tmp_path / "cfg.json").write_text(json.dumps(TWO_CLASSES.cfg() | {"encoder_out_features": [1, 2, 3]}), encoding="utf-8")
-    with pytest.raises(IncompatibleError, match=r"must be \[32, 64, 128\] for n_channel 8, got \[1, 2, 3\]"):
+    with pytest.raises(IncompatibleError, match=r"must be \[16, 32, 64\] for n_channel 4, got \[1, 2, 3\]"):
         config_from_authors(tmp_path / "cfg.json")

@@ -1,0 +1,74 @@
+"""What the commands print: progress and notices on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+_LINE_EVERY_SECONDS = 10.0
+
+
+class OnProgress(Protocol):
+    def __call__(self, done: int, note: str = "") -> None: ...
+
+
+def notice(text: str) -> None:
+    """One line for the reader, never part of the results."""
+    print(text, file=sys.stderr)
+
+
+def print_json(document: Any) -> None:
+    print(json.dumps(document, indent=1, default=str))
+
+
+def print_table(columns: list[str], rows: list[list[str]], title: str = "") -> None:
+    """Left-aligned first column, right-aligned numbers."""
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+@contextmanager
+def progress(what: str, unit: str, total: int | None) -> Iterator[OnProgress]:
+    """A bar with rate and remaining time on a terminal; elsewhere a plain line every ten seconds."""
+    if not sys.stderr.isatty():
+        yield _PlainProgress(what, unit, total)
+        return
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=total, note="")
+        started = time.perf_counter()
+
+        def update(done: int, note: str = "") -> None:
+            bar.update(task, completed=done, note=f"{_rate(done, started):.1f} {unit}/s {note}")
+
+        yield update
+
+
+class _PlainProgress:
+    def __init__(self, what: str, unit: str, total: int | None) -> None:
+        self._what, self._unit, self._total = what, unit, total
+        self._started = self._printed = time.perf_counter()
+
+    def __call__(self, done: int, note: str = "") -> None:
+        now = time.perf_counter()
+        if now - self._printed < _LINE_EVERY_SECONDS:
+            return
+        self._printed = now
+        of = f"/{self._total}" if self._total else ""
+        notice(f"{self._what}: {done}{of} {self._unit}, {_rate(done, self._started):.1f} {self._unit}/s {note}".rstrip())
+
+
+def _rate(done: int, started: float) -> float:
+    return done / max(time.perf_counter() - started, 1e-9)

@@ -1,0 +1,94 @@
+"""Reports as documents for machines and as tables for people."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtseg_edge import __version__
+
+if TYPE_CHECKING:
+    from qtseg_edge.evaluate import Evaluation
+    from qtseg_edge.export import ExportReport
+    from qtseg_edge.runtime import Backend, RunReport
+
+Table = tuple[list[str], list[list[str]], str]  # columns, rows, title
+_WORST_SHOWN = 5
+
+
+def run_document(report: RunReport, backend: Backend, source: str, outputs: list[str]) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "model": backend.spec.card.name,
+        "checkpoint_sha256": backend.spec.checkpoint_sha256,
+        "device": backend.name,
+        "source": source,
+        "outputs": outputs,
+        "frames": report.frames,
+        "foreground_frames": report.foreground_frames,
+        "dropped": report.dropped,
+        "seconds": round(report.seconds, 3),
+        "fps": round(report.fps, 2),
+        "latency_ms": {stage: _rounded(asdict(values)) for stage, values in report.stages.items()},
+        "interrupted": report.interrupted,
+        "error": None if report.error is None else str(report.error),
+    }
+
+
+def run_rows(report: RunReport, outputs: list[str]) -> Table:
+    dropped = f", {report.dropped} dropped" if report.dropped else ""
+    title = (
+        f"{report.frames} frames in {report.seconds:.1f} s, {report.fps:.1f} fps{dropped}; "
+        f"foreground in {report.foreground_frames}; written: {', '.join(outputs)}"
+    )
+    rows = [
+        [stage, *(f"{value:.1f}" for value in (values.mean, values.p50, values.p95, values.p99, values.max))]
+        for stage, values in report.stages.items()
+    ]
+    return ["ms", "mean", "p50", "p95", "p99", "max"], rows, title
+
+
+def export_document(report: ExportReport) -> dict[str, Any]:
+    return {
+        "onnx": str(report.onnx),
+        "bytes": report.bytes,
+        "nodes": report.nodes,
+        "opset": report.opset,
+        "batch": report.spec.batch or "dynamic",
+        "size_hw": report.spec.size_hw,
+        "parity": asdict(report.parity),
+        "card": asdict(report.spec.card),
+    }
+
+
+def export_rows(report: ExportReport) -> Table:
+    height, width = report.spec.size_hw
+    rows = [
+        ["input", f"{report.spec.batch or 'dynamic'} x {height} x {width} x 3, uint8 RGB"],
+        ["size", f"{report.bytes / 1e6:.1f} MB, {report.nodes} nodes, opset {report.opset}"],
+        ["masks equal to torch", f"{report.parity.mask_agreement:.4%} of pixels on {report.parity.images} images"],
+        ["confidence off by", f"{report.parity.confidence_levels} of 255 levels at most"],
+    ]
+    return ["", str(report.onnx)], rows, ""
+
+
+def evaluation_document(evaluation: Evaluation, name: str, data: Path) -> dict[str, Any]:
+    return {
+        "model": name,
+        "data": str(data),
+        "images": len(evaluation.images),
+        **_rounded({"dice": evaluation.dice, "iou": evaluation.iou, "mae": evaluation.mae}),
+        "per_image": [_rounded(asdict(score)) for score in evaluation.images],
+    }
+
+
+def evaluation_rows(evaluation: Evaluation, name: str) -> Table:
+    rows = [["mean", *(f"{100 * value:.2f}" for value in (evaluation.dice, evaluation.iou, evaluation.mae))]]
+    rows += [[score.name, *(f"{100 * value:.2f}" for value in (score.dice, score.iou, score.mae))] for score in evaluation.images[:_WORST_SHOWN]]
+    title = f"{name}, {len(evaluation.images)} images; the mean and the {min(_WORST_SHOWN, len(evaluation.images))} worst"
+    return ["x 100", "Dice", "IoU", "MAE"], rows, title
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: round(value, 5) if isinstance(value, float) else value for key, value in values.items()}

@@ -1,0 +1,43 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from qtseg_edge.errors import IncompatibleError, QtsegError
+from qtseg_edge.runtime.backend import Backend, Masks
+from qtseg_edge.runtime.onnx_metadata import spec_from_onnx
+
+_ERRORS_ONLY = 3
+
+
+class OnnxRuntimeBackend(Backend):
+    def __init__(self, model: Path) -> None:
+        self.spec = spec_from_onnx(model)
+        self.name = "onnxruntime"
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _ERRORS_ONLY
+        # Spinning workers take the cores that decoding, drawing and encoding need between two frames.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions share no base but Exception
+            raise IncompatibleError(f"{model}: ONNX Runtime {onnxruntime.__version__} cannot load it ({_first_line(error)})") from error
+
+    def _infer(self, image: NDArray[np.uint8]) -> Masks:
+        try:
+            mask, confidence = self._session.run(["mask", "confidence"], {"image": image})
+        except Exception as error:  # as above
+            raise QtsegError(f"{self.name}: inference failed ({_first_line(error)})") from error
+        return Masks(mask, confidence)
+
+    def close(self) -> None:
+        self._session = None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

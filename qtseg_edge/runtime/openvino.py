@@ -1,0 +1,52 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from qtseg_edge.errors import IncompatibleError, MissingError, QtsegError
+from qtseg_edge.runtime.backend import Backend, Masks
+from qtseg_edge.runtime.onnx_metadata import spec_from_onnx
+
+Precision = Literal["f32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = ("f32", "bf16")
+
+
+class OpenVinoBackend(Backend):
+    """precision: `bf16` computes in half precision and is refused where the CPU has no bfloat16 arithmetic."""
+
+    def __init__(self, model: Path, precision: Precision) -> None:
+        self.spec = spec_from_onnx(model)
+        core = openvino.Core()
+        if precision == "bf16" and not has_bf16(core):
+            raise MissingError("openvino bf16: this CPU has no bfloat16 arithmetic; use --device openvino:f32")
+        self.name = f"openvino {precision}"
+        try:
+            compiled = core.compile_model(str(model), "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision})
+        except RuntimeError as error:
+            raise IncompatibleError(f"{model}: OpenVINO {openvino.__version__} cannot compile it ({_last_line(error)})") from error
+        self._request = compiled.create_infer_request()
+
+    def _infer(self, image: NDArray[np.uint8]) -> Masks:
+        try:
+            results = self._request.infer({"image": image}, share_inputs=True, share_outputs=True)
+        except RuntimeError as error:
+            raise QtsegError(f"{self.name}: inference failed ({_last_line(error)})") from error
+        return Masks(results["mask"], results["confidence"])
+
+    def close(self) -> None:
+        self._request = None
+
+
+def has_bf16(core: openvino.Core) -> bool:
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _last_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip()[:200] if lines else type(error).__name__

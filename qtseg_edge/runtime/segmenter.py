@@ -1,0 +1,97 @@
+"""A frame of any size in, a mask of that size out: letterbox, backend, threshold, and the way back."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from qtseg_edge.errors import UsageError
+from qtseg_edge.runtime.backend import Backend, Masks
+from qtseg_edge.transforms import Letterbox
+
+Uint8 = NDArray[np.uint8]
+# A lost signal is one colour with little noise; any tissue varies more (docs/decisions/0006-empty-frames.md).
+_FLAT_STANDARD_DEVIATION = 2.0
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """One frame's result, owned by the caller.
+
+    mask: class index (h, w), uint8, at the frame's size. confidence: probability of that class x 255, (h, w), uint8.
+    Latencies in milliseconds: prepare (letterbox), infer (backend), restore (back to the frame's size).
+    """
+
+    mask: Uint8
+    confidence: Uint8
+    prepare_ms: float
+    infer_ms: float
+    restore_ms: float
+
+
+class Segmenter:
+    """Segments frames one at a time. Not shared between threads.
+
+    threshold: foreground probability from which a pixel counts; the model card's when None; two-class models only.
+    """
+
+    def __init__(self, backend: Backend, threshold: float | None = None) -> None:
+        spec = backend.spec
+        if spec.batch not in (1, None):
+            raise UsageError(f"{backend.name}: wanted a model of batch 1 or dynamic, got {spec.batch}; export it again with --batch 1")
+        if threshold is not None and spec.classes != 2:
+            raise UsageError(f"--threshold applies to two-class models, this one has {spec.classes} classes")
+        if threshold is not None and not 0.0 < threshold < 1.0:
+            raise UsageError(f"--threshold: wanted a probability between 0 and 1, got {threshold}")
+        self.backend = backend
+        self.threshold = spec.card.threshold if threshold is None else threshold
+        self._input = np.zeros((1, *spec.size_hw, 3), np.uint8)
+        self._letterbox: Letterbox | None = None
+
+    def segment(self, frame: Uint8) -> Segmentation:
+        """frame: RGB (h, w, 3) uint8. A frame without content (one colour) is all background, whatever the network would say."""
+        started = time.perf_counter()
+        letterbox = self._geometry(frame)
+        letterbox.frame(frame, out=self._input[0])
+        content_h, content_w = letterbox.content_hw
+        flat = _is_flat(self._input[0, :content_h, :content_w])
+        prepared = time.perf_counter()
+        if flat:
+            mask, confidence = np.zeros(frame.shape[:2], np.uint8), np.full(frame.shape[:2], 255, np.uint8)
+            return Segmentation(mask, confidence, _ms(started, prepared), 0.0, _ms(prepared, time.perf_counter()))
+        masks = self.backend.infer(self._input)
+        inferred = time.perf_counter()
+        mask, confidence = self._restore(masks, letterbox)
+        return Segmentation(mask, confidence, _ms(started, prepared), _ms(prepared, inferred), _ms(inferred, time.perf_counter()))
+
+    def _geometry(self, frame: Uint8) -> Letterbox:
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or 0 in frame.shape:
+            raise UsageError(f"segment: wanted an RGB frame (h, w, 3) of uint8, got {frame.dtype} {frame.shape}")
+        source_hw = (frame.shape[0], frame.shape[1])
+        if self._letterbox is None or self._letterbox.source_hw != source_hw:
+            self._letterbox = Letterbox(source_hw, self.backend.spec.size_hw)
+            self._input[:] = 0  # the padding of the new geometry must not show the old frame
+        return self._letterbox
+
+    def _restore(self, masks: Masks, letterbox: Letterbox) -> tuple[Uint8, Uint8]:
+        mask, confidence = masks.mask[0], masks.confidence[0]
+        if self.backend.spec.classes > 2:
+            return letterbox.labels_to_source(mask).copy(), letterbox.levels_to_source(confidence).copy()
+        # Two classes: the probability is interpolated and then cut, which gives smooth outlines on large frames.
+        foreground = letterbox.levels_to_source(np.where(mask > 0, confidence, 255 - confidence))
+        cut = max(1, round(self.threshold * 255))
+        restored = cv2.compare(foreground, cut, cv2.CMP_GE) & 1  # (h, w) of 0 and 1
+        return restored, np.where(restored > 0, foreground, 255 - foreground)
+
+
+def _is_flat(content: Uint8) -> bool:
+    _, deviation = cv2.meanStdDev(content)
+    return bool(deviation.max() < _FLAT_STANDARD_DEVIATION)
+
+
+def _ms(start: float, end: float) -> float:
+    return (end - start) * 1e3

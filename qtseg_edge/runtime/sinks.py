@@ -1,0 +1,150 @@
+"""Where results go: `out.mp4`, `masks/`, `out.jsonl`, `null://`."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import IO, Any
+
+import cv2
+
+from qtseg_edge.errors import MissingError, QtsegError, UsageError
+from qtseg_edge.files import PendingFile, replacing
+from qtseg_edge.runtime.frames import SourceInfo
+from qtseg_edge.runtime.results import Result
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv"})
+_WANTED = "wanted out.mp4, masks/, out.jsonl or null://"
+
+
+class Sink(ABC):
+    """needs_picture: whether it wants the drawn overlay. `close` finalises what was written; `write` is not called after it."""
+
+    needs_picture = False
+
+    @abstractmethod
+    def write(self, result: Result) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+
+class NullSink(Sink):
+    def write(self, result: Result) -> None:
+        """Drops it."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class MaskFolder(Sink):
+    """One PNG per frame at the frame's size; two classes are written as 0 and 255, more as their indices."""
+
+    def __init__(self, folder: Path, info: SourceInfo) -> None:
+        self._folder = folder
+        self._images = info.images
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        if not os.access(folder, os.W_OK):
+            raise QtsegError(f"{folder}: cannot be written to; give another --output")
+
+    def write(self, result: Result) -> None:
+        frame = result.frame
+        name = frame.source.stem if self._images else f"{frame.source.stem}_{frame.index:06d}"
+        mask = result.segmentation.mask
+        encoded, data = cv2.imencode(".png", mask * 255 if len(result.classes) == 2 else mask)
+        if not encoded:
+            raise QtsegError(f"{self._folder / name}.png: a mask of {mask.shape[1]}x{mask.shape[0]} does not encode")
+        path = self._folder / f"{name}.png"
+        try:
+            with replacing(path) as temporary:
+                temporary.write_bytes(data.tobytes())
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    def close(self) -> None:
+        """Every file is whole as soon as it is there."""
+
+
+class JsonLines(Sink):
+    """One JSON object per frame; the file takes its name when it is closed."""
+
+    def __init__(self, path: Path) -> None:
+        self._pending = PendingFile(path)
+        try:
+            self._file: IO[str] = self._pending.temporary.open("w", encoding="utf-8")
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    def write(self, result: Result) -> None:
+        try:
+            self._file.write(json.dumps(_record(result), separators=(",", ":")) + "\n")
+        except OSError as error:
+            raise _unwritable(self._pending.path, error) from error
+
+    def close(self) -> None:
+        try:
+            self._file.close()
+            self._pending.commit()
+        except OSError as error:
+            self._pending.discard()
+            raise _unwritable(self._pending.path, error) from error
+
+
+def open_sink(text: str, info: SourceInfo) -> Sink:
+    """text: an output as the user typed it. Raises UsageError (unknown kind), MissingError, QtsegError (not writable)."""
+    if text == "null://":
+        return NullSink()
+    path = Path(text)
+    if text.endswith(("/", os.sep)) or path.is_dir():
+        return MaskFolder(path, info)
+    if path.suffix.lower() == ".jsonl":
+        return JsonLines(_in_folder(path))
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        if importlib.util.find_spec("av") is None:
+            raise MissingError("writing video needs PyAV; get it with: pip install 'qtseg-edge[cpu]'")
+        from qtseg_edge.runtime.video_writer import VideoFile
+
+        return VideoFile(_in_folder(path), info)
+    raise UsageError(f"--output {text}: {_WANTED} (a directory of masks ends in a slash)")
+
+
+def _in_folder(path: Path) -> Path:
+    if not path.parent.is_dir():
+        raise UsageError(f"--output {path}: no such folder; create it with: mkdir -p {path.parent}")
+    return path
+
+
+def _unwritable(path: Path, error: OSError) -> QtsegError:
+    return QtsegError(f"{path}: cannot be written ({error.strerror or error}); nothing is left of it, give another --output")
+
+
+def _record(result: Result) -> dict[str, Any]:
+    frame, segmentation = result.frame, result.segmentation
+    regions = [
+        {
+            "class": result.classes[region.class_index],
+            "area": region.area,
+            "box": region.box,
+            "confidence": round(region.confidence, 4),
+            "contour": region.contour.tolist(),
+        }
+        for region in result.regions
+    ]
+    latencies = {"decode": frame.decode_ms, "prepare": segmentation.prepare_ms, "infer": segmentation.infer_ms, "restore": segmentation.restore_ms}
+    return {
+        "source": str(frame.source),
+        "frame": frame.index,
+        "time_s": round(float(frame.time), 6),
+        "width": segmentation.mask.shape[1],
+        "height": segmentation.mask.shape[0],
+        "mask_area": result.area,
+        "mask_share": round(result.area / segmentation.mask.size, 6),
+        "regions": regions,
+        "latency_ms": {name: round(value, 3) for name, value in latencies.items()},
+    }

@@ -1,0 +1,88 @@
+"""From what the user typed to a source: a video, an image, a directory of images, or a glob of either."""
+
+from __future__ import annotations
+
+import glob
+import importlib.util
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from qtseg_edge.data import IMAGE_SUFFIXES, image_files
+from qtseg_edge.errors import MissingError, QtsegError, UsageError
+from qtseg_edge.runtime.frames import Frame, Source, SourceInfo
+from qtseg_edge.runtime.image_reader import ImageReader
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+def open_source(text: str) -> Source:
+    """text: a path, a directory of images, or a glob pattern. Raises UsageError (nothing there), QtsegError (not readable)."""
+    paths = _paths(text)
+    return _open_one(paths[0]) if len(paths) == 1 else FileSequence(paths, text)
+
+
+class FileSequence:
+    """Several files one after the other, opened as they are reached. Their sizes may differ."""
+
+    def __init__(self, paths: list[Path], name: str) -> None:
+        repeated = [stem for stem, count in Counter(path.stem for path in paths).items() if count > 1]
+        if repeated:
+            raise UsageError(f"{name}: several inputs are called {repeated[0]!r}, their outputs would overwrite each other; give them one by one")
+        self._paths = paths
+        expected: list[int | None] = []
+        first: SourceInfo | None = None
+        for path in paths:
+            with _open_one(path) as source:
+                first = first or source.info
+                expected.append(source.info.frames)
+        assert first is not None  # paths is never empty
+        total = None if None in expected else sum(count or 0 for count in expected)
+        self.info = replace(first, name=name, frames=total)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for path in self._paths:
+            with _open_one(path) as source:
+                yield from source
+
+    def close(self) -> None:
+        """Every file is closed as soon as it is read."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _paths(text: str) -> list[Path]:
+    path = Path(text)
+    if path.is_dir():
+        return image_files(path)
+    if path.exists():
+        return [path]
+    found = sorted(Path(name) for name in glob.glob(text, recursive=True)) if glob.has_magic(text) else []
+    files = [match for match in found if match.is_file()]
+    if not files:
+        what = "matches no file" if glob.has_magic(text) else "no such file or directory"
+        raise UsageError(f"{text}: {what}; give a video, an image, a directory of images or a quoted pattern such as 'clips/*.mp4'")
+    return files
+
+
+def _open_one(path: Path) -> Source:
+    try:
+        if path.stat().st_size == 0:
+            raise QtsegError(f"{path}: is empty")
+    except OSError as error:
+        raise QtsegError(f"{path}: cannot be read ({error.strerror})") from error
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return ImageReader(path)
+    if importlib.util.find_spec("av") is None:
+        raise MissingError("reading video needs PyAV; get it with: pip install 'qtseg-edge[cpu]'")
+    from qtseg_edge.runtime.video_reader import VideoReader
+
+    return VideoReader(path)

@@ -1,0 +1,134 @@
+"""Video files through PyAV: every frame upright, with its exact time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import av
+import cv2
+import numpy as np
+from av.error import FFmpegError
+from numpy.typing import NDArray
+
+from qtseg_edge.errors import QtsegError, SourceLostError
+from qtseg_edge.runtime.frames import Frame, SourceInfo
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+    from typing_extensions import Self
+
+_UNKNOWN_RATE = Fraction(25)
+_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
+# A file may announce slightly more than it holds (edit lists, rounding); a cut-off file lacks more.
+_SHORTFALL_SECONDS, _SHORTFALL_SHARE = Fraction(1, 2), Fraction(1, 50)
+
+
+class VideoReader:
+    """A video file that PyAV opens. Raises QtsegError when it is none.
+
+    A damaged picture ends the reading with SourceLostError: what the decoder makes up for it must not be segmented. So does an end
+    well before the announced one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._container: InputContainer = av.open(str(path))
+        except (FFmpegError, OSError, ValueError) as error:
+            raise QtsegError(f"{path}: not a video that can be opened ({_reason(error)})") from error
+        if not self._container.streams.video:
+            self._container.close()
+            raise QtsegError(f"{path}: holds no video stream")
+        self._stream = self._container.streams.video[0]
+        self._stream.thread_type = "AUTO"
+        rate = self._stream.average_rate or self._stream.guessed_rate or _UNKNOWN_RATE
+        self.info = SourceInfo(str(path), rate, self._stream.time_base or 1 / rate, self._expected_frames(rate), _pixel_aspect(self._stream))
+
+    def __iter__(self) -> Iterator[Frame]:
+        index, first, last = 0, None, Fraction(0)
+        pictures = self._pictures()
+        while True:
+            read_at = time.perf_counter()
+            try:
+                picture = next(pictures)
+                rgb = _upright(picture)
+            except StopIteration:
+                break
+            except (FFmpegError, OSError) as error:
+                raise self._broken(index, last, _reason(error)) from error
+            if picture.is_corrupt:
+                raise self._broken(index, last, "damaged picture")
+            stamp = last + 1 / self.info.rate if picture.pts is None else picture.pts * self.info.time_base
+            first = stamp if first is None else first
+            last = stamp - first
+            yield Frame(rgb, index, last, self._path, (time.perf_counter() - read_at) * 1e3, read_at)
+            index += 1
+        self._require_end(index, last)
+
+    def close(self) -> None:
+        self._container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _pictures(self) -> Iterator[av.VideoFrame]:
+        for packet in self._container.demux(self._stream):
+            if packet.is_corrupt:
+                raise av.error.InvalidDataError(0, "damaged packet")
+            yield from packet.decode()  # type: ignore[misc]
+
+    def _expected_frames(self, rate: Fraction) -> int | None:
+        if self._stream.frames:
+            return self._stream.frames
+        seconds = self._announced_seconds()
+        return None if seconds is None else round(seconds * rate)
+
+    def _announced_seconds(self) -> Fraction | None:
+        """What the stream says of its own length; the container's length may be that of a longer sound track."""
+        if self._stream.duration is not None and self._stream.time_base is not None:
+            return self._stream.duration * self._stream.time_base
+        if text := self._stream.metadata.get("DURATION"):  # Matroska: 00:00:10.040000000
+            try:
+                hours, minutes, seconds = text.split(":")
+                return Fraction(seconds) + 60 * int(minutes) + 3600 * int(hours)
+            except ValueError:
+                return None
+        return None
+
+    def _require_end(self, frames: int, last: Fraction) -> None:
+        if frames == 0:
+            raise QtsegError(f"{self._path}: holds no frame that can be decoded")
+        announced = self._announced_seconds()
+        if announced is None:
+            return
+        missing = announced - (last + 1 / self.info.rate)
+        if missing > max(_SHORTFALL_SECONDS, announced * _SHORTFALL_SHARE):
+            raise self._broken(frames, last, f"{float(missing):.1f} s missing of the {float(announced):.1f} s it announces")
+
+    def _broken(self, frames: int, last: Fraction, reason: str) -> QtsegError:
+        if frames == 0:
+            return QtsegError(f"{self._path}: not a video that can be decoded ({reason})")
+        return SourceLostError(f"{self._path}: broke after frame {frames - 1} at {float(last):.2f} s ({reason}); everything before is written")
+
+
+def _upright(picture: av.VideoFrame) -> NDArray[np.uint8]:
+    rgb: NDArray[np.uint8] = picture.to_ndarray(format="rgb24")
+    turn = _TURNS.get(round(picture.rotation) % 360)
+    return rgb if turn is None else cv2.rotate(rgb, turn)  # type: ignore[return-value]
+
+
+def _pixel_aspect(stream: VideoStream) -> Fraction:
+    return stream.sample_aspect_ratio or Fraction(1)
+
+
+def _reason(error: Any) -> str:
+    return str(getattr(error, "strerror", None) or error or type(error).__name__)
