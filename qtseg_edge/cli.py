@@ -6,7 +6,7 @@ import functools
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -30,7 +30,7 @@ _EXTRA_OF_MODULE = {
 }
 _INTERRUPTED = 130
 
-Model = Annotated[Optional[Path], typer.Option(help="An .onnx file or a checkpoint; the built-in polyp model when left out.")]  # noqa: UP045
+Model = Annotated[Path | None, typer.Option(help="An .onnx file or a checkpoint; the built-in polyp model when left out.")]
 Device = Annotated[str, typer.Option(help="auto, openvino[:f32|:bf16], onnxruntime, torch or fake.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
@@ -78,13 +78,13 @@ def _options(
 @app.command()
 @_exit_codes
 def run(
-    video: Annotated[Optional[Path], typer.Option(help="A video file.")] = None,  # noqa: UP045
-    source: Annotated[Optional[str], typer.Option(help="An image, a directory of images, or a quoted pattern.")] = None,  # noqa: UP045
+    video: Annotated[Path | None, typer.Option(help="A video file.")] = None,
+    source: Annotated[str | None, typer.Option(help="An image, a directory of images, or a quoted pattern.")] = None,
     model: Model = None,
     device: Device = "auto",
-    output: Annotated[Optional[list[str]], typer.Option("--output", "-o", help="out.mp4, masks/, out.jsonl or null://; repeatable.")] = None,  # noqa: UP045
+    output: Annotated[list[str] | None, typer.Option("--output", "-o", help="out.mp4, masks/, out.jsonl or null://; repeatable.")] = None,
     alpha: Annotated[float, typer.Option(min=0.0, max=1.0, help="Opacity of the tint.")] = 0.4,
-    threshold: Annotated[Optional[float], typer.Option(help="Foreground probability from which a pixel counts.")] = None,  # noqa: UP045
+    threshold: Annotated[float | None, typer.Option(help="Foreground probability from which a pixel counts.")] = None,
     policy: Annotated[Literal["all", "latest"], typer.Option(help="Segment every frame, or drop what cannot keep up.")] = "all",
     as_json: Json = False,
 ) -> None:
@@ -123,10 +123,10 @@ def run(
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A .safetensors checkpoint, or an authors' .pt with its cfg.json beside it.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
-    imgsz: Annotated[Optional[str], typer.Option(help="352 or 224x384 (height x width); the model's own when left out.")] = None,  # noqa: UP045
+    imgsz: Annotated[str | None, typer.Option(help="352 or 224x384 (height x width); the model's own when left out.")] = None,
     batch: Annotated[str, typer.Option(help="A number of images, or dynamic.")] = "1",
     opset: Annotated[int, typer.Option(help="ONNX opset, 18 to 20.")] = 19,
-    images: Annotated[Optional[Path], typer.Option(help="A folder of real frames to compare on; endoscopy frames when left out.")] = None,  # noqa: UP045
+    images: Annotated[Path | None, typer.Option(help="A folder of real frames to compare on; endoscopy frames when left out.")] = None,
     half_weights: Annotated[bool, typer.Option("--half-weights", help="Store weights as float16: half the file, same arithmetic.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -169,7 +169,8 @@ def evaluate(
 def train(
     data: Annotated[Path, typer.Option(help="A folder with train/ and val/, each with images/ and masks/.")],
     name: Annotated[str, typer.Option(help="The run is written to runs/train/NAME; one that exists is continued.")] = "polyp",
-    checkpoint: Annotated[Optional[Path], typer.Option(help="Begin with these weights.")] = None,  # noqa: UP045
+    checkpoint: Annotated[Path | None, typer.Option(help="Begin with these weights.")] = None,
+    card: Annotated[Path | None, typer.Option(help="A model card (JSON) with classes, data, terms and limits.")] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 60,
     imgsz: Annotated[int, typer.Option(help="Training side, a multiple of 32.")] = 256,
     batch: Annotated[int, typer.Option(min=2)] = 8,
@@ -181,9 +182,8 @@ def train(
     from qtseg_edge.training.loop import train as train_model
 
     config = TrainConfig(epochs=epochs, imgsz=imgsz, batch=batch, lr=lr, seed=seed)
-    run_folder = Path("runs") / "train" / name
     with progress("train", "steps", None) as advance:
-        best = train_model(data, run_folder, config, checkpoint, advance)
+        best = train_model(data, Path("runs") / "train" / name, config, card, checkpoint, advance)
     notice(f"best weights: {best}; next: qtseg-edge export {best} -o model.onnx")
 
 

@@ -17,7 +17,7 @@ _LINE_EVERY_SECONDS = 10.0
 
 
 class OnProgress(Protocol):
-    def __call__(self, done: int, note: str = "") -> None: ...
+    def __call__(self, done: int, total: int | None = None, note: str = "") -> None: ...
 
 
 def notice(text: str) -> None:
@@ -50,8 +50,8 @@ def progress(what: str, unit: str, total: int | None) -> Iterator[OnProgress]:
         task = bar.add_task(what, total=total, note="")
         started = time.perf_counter()
 
-        def update(done: int, note: str = "") -> None:
-            bar.update(task, completed=done, note=f"{_rate(done, started):.1f} {unit}/s {note}")
+        def update(done: int, total: int | None = total, note: str = "") -> None:
+            bar.update(task, completed=done, total=total, note=f"{_rate(done, started):.1f} {unit}/s {note}")
 
         yield update
 
@@ -61,12 +61,13 @@ class _PlainProgress:
         self._what, self._unit, self._total = what, unit, total
         self._started = self._printed = time.perf_counter()
 
-    def __call__(self, done: int, note: str = "") -> None:
+    def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
         now = time.perf_counter()
         if now - self._printed < _LINE_EVERY_SECONDS:
             return
         self._printed = now
-        of = f"/{self._total}" if self._total else ""
+        total = total or self._total
+        of = f"/{total}" if total else ""
         notice(f"{self._what}: {done}{of} {self._unit}, {_rate(done, self._started):.1f} {self._unit}/s {note}".rstrip())
 
 

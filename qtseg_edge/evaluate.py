@@ -45,7 +45,9 @@ def evaluate(backend: Backend, split: Path, on_image: Callable[[int, int], None]
     for done, pair in enumerate(pairs, 1):
         image, labelled = read_image(pair.image), read_binary_mask(pair.mask)
         if image.shape[:2] != labelled.shape:
-            raise QtsegError(f"{pair.mask}: mask of {labelled.shape[1]}x{labelled.shape[0]} for an image of {image.shape[1]}x{image.shape[0]}")
+            raise QtsegError(
+                f"{pair.mask}: mask of {labelled.shape[1]}x{labelled.shape[0]} for an image of {image.shape[1]}x{image.shape[0]}"
+            )
         letterbox = Letterbox((labelled.shape[0], labelled.shape[1]), spec.size_hw)
         predicted = backend.infer(letterbox.frame(image)[None]).mask[0]
         wanted = letterbox.mask(labelled)

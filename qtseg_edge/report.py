@@ -85,7 +85,9 @@ def evaluation_document(evaluation: Evaluation, name: str, data: Path) -> dict[s
 
 def evaluation_rows(evaluation: Evaluation, name: str) -> Table:
     rows = [["mean", *(f"{100 * value:.2f}" for value in (evaluation.dice, evaluation.iou, evaluation.mae))]]
-    rows += [[score.name, *(f"{100 * value:.2f}" for value in (score.dice, score.iou, score.mae))] for score in evaluation.images[:_WORST_SHOWN]]
+    rows += [
+        [score.name, *(f"{100 * value:.2f}" for value in (score.dice, score.iou, score.mae))] for score in evaluation.images[:_WORST_SHOWN]
+    ]
     title = f"{name}, {len(evaluation.images)} images; the mean and the {min(_WORST_SHOWN, len(evaluation.images))} worst"
     return ["x 100", "Dice", "IoU", "MAE"], rows, title
 

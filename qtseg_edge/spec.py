@@ -6,11 +6,13 @@ Both travel as one JSON text: in the header of a checkpoint (`CARD_KEY`) and in 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from qtseg_edge.errors import IncompatibleError
 
+T = TypeVar("T")
 Normalisation = Literal["minmax", "scale"]
 NORMALISATIONS: tuple[Normalisation, ...] = ("minmax", "scale")
 CARD_KEY = "qtseg_edge.card"
@@ -44,7 +46,8 @@ class ModelCard:
     def __post_init__(self) -> None:
         if len(self.classes) < 2 or len(self.classes) != len(self.colours_rgb):
             raise IncompatibleError(
-                f"model card: wanted a name and a colour for two or more classes, got {len(self.classes)} names, {len(self.colours_rgb)} colours"
+                "model card: wanted a name and a colour for two or more classes, "
+                f"got {len(self.classes)} names, {len(self.colours_rgb)} colours"
             )
         if self.normalisation not in NORMALISATIONS:
             raise IncompatibleError(f"model card: normalisation must be one of {', '.join(NORMALISATIONS)}, got {self.normalisation!r}")
@@ -102,7 +105,7 @@ class ModelSpec:
         return cls(card, (height, width), batch, str(fields["checkpoint_sha256"]))
 
 
-def _parsed(what: str, text: str, build: Any) -> Any:
+def _parsed(what: str, text: str, build: Callable[[dict[str, Any]], T]) -> T:
     try:
         return build(json.loads(text))
     except (ValueError, TypeError, KeyError) as error:

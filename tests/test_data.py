@@ -119,7 +119,9 @@ def oversized_png() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
 
 
-@pytest.mark.parametrize("content", [b"", b"text", bytes(100), b"\x89PNG\r\n\x1a\n", oversized_png()], ids=["empty", "text", "zeros", "cut", "oversized"])
+@pytest.mark.parametrize(
+    "content", [b"", b"text", bytes(100), b"\x89PNG\r\n\x1a\n", oversized_png()], ids=["empty", "text", "zeros", "cut", "oversized"]
+)
 @pytest.mark.parametrize("read", [read_image, read_binary_mask])
 def test_a_file_that_is_no_image_is_named_with_its_size(tmp_path: Path, read: Callable[[Path], object], content: bytes) -> None:
     (tmp_path / "a.png").write_bytes(content)

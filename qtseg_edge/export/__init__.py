@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import onnx
@@ -60,6 +61,11 @@ def export_checkpoint(
         parity = compare_with_torch(temporary, checkpoint, spec, frames)
         parity.require()
     return ExportReport(onnx_path, onnx_path.stat().st_size, len(model.graph.node), opset, spec, parity)
+
+
+def example_frames() -> Path:
+    """The endoscopy frames that come with the package, for comparing on."""
+    return Path(str(resources.files("qtseg_edge") / "assets" / "frames"))
 
 
 def _nearest(size_hw: tuple[int, int]) -> str:

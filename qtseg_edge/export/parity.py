@@ -34,8 +34,9 @@ class Parity:
     def require(self) -> None:
         if self.mask_agreement < LEAST_AGREEMENT or self.confidence_levels > MOST_CONFIDENCE_LEVELS:
             raise GateError(
-                f"export: ONNX and torch disagree on {self.images} images: mask agreement {self.mask_agreement:.4%} (wanted >= "
-                f"{LEAST_AGREEMENT:.2%}), confidence off by {self.confidence_levels} levels (wanted <= {MOST_CONFIDENCE_LEVELS}); nothing was written"
+                f"export: ONNX and torch disagree on {self.images} images: mask agreement {self.mask_agreement:.4%} "
+                f"(wanted >= {LEAST_AGREEMENT:.2%}), confidence off by {self.confidence_levels} levels "
+                f"(wanted <= {MOST_CONFIDENCE_LEVELS}); nothing was written"
             )
 
 

@@ -34,7 +34,8 @@ class Attention(nn.Module):
         return self.out(mixed)  # type: ignore[no-any-return]
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (N, L, C/2) -> (N, heads, L, c)
+        heads: Tensor = x.unflatten(2, (self.heads, -1))
+        return heads.transpose(1, 2)  # (N, L, C/2) -> (N, heads, L, c)
 
 
 class SpatialAttention(nn.Module):
@@ -47,7 +48,7 @@ class SpatialAttention(nn.Module):
     def forward(self, x: Tensor, size_hw: tuple[int, int]) -> Tensor:
         """(N, P, C) -> (N, P, C)."""
         summary = torch.stack([x.mean(dim=2), x.amax(dim=2)], dim=1)  # (N, 2, P)
-        weights = self.conv(summary.unflatten(2, size_hw)).sigmoid()  # (N, 1, H, W)
+        weights: Tensor = self.conv(summary.unflatten(2, size_hw)).sigmoid()  # (N, 1, H, W)
         return x * weights.flatten(2).transpose(1, 2) + x
 
 

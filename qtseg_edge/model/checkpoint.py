@@ -72,7 +72,9 @@ def _read_own(path: Path) -> tuple[NetworkConfig, ModelCard, dict[str, Tensor]]:
     except (SafetensorError, OSError) as error:
         raise IncompatibleError(f"{path}: not a safetensors checkpoint ({error})") from error
     if NETWORK_KEY not in header or CARD_KEY not in header:
-        raise IncompatibleError(f"{path}: safetensors without {NETWORK_KEY} and {CARD_KEY} in its header; only files of qtseg-edge have them")
+        raise IncompatibleError(
+            f"{path}: safetensors without {NETWORK_KEY} and {CARD_KEY} in its header; only files of qtseg-edge have them"
+        )
     try:
         fields = json.loads(header[NETWORK_KEY])
         config = NetworkConfig(**{**fields, "depths": tuple(fields["depths"])})
@@ -104,11 +106,14 @@ def _load_strictly(network: QTSeg, state: dict[str, Tensor], path: Path) -> None
     missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or unknown:
         what = f"lacks {missing[0]}" if missing else f"has unknown {unknown[0]}"
-        raise IncompatibleError(f"{path}: {len(missing)} keys missing, {len(unknown)} unknown ({what}); it does not fit its own configuration")
+        raise IncompatibleError(
+            f"{path}: {len(missing)} keys missing, {len(unknown)} unknown ({what}); it does not fit its own configuration"
+        )
     wrong = [name for name in expected if expected[name].shape != state[name].shape]
     if wrong:
         name = wrong[0]
         raise IncompatibleError(
-            f"{path}: {len(wrong)} tensors of the wrong shape, first {name}: wanted {tuple(expected[name].shape)}, got {tuple(state[name].shape)}"
+            f"{path}: {len(wrong)} tensors of the wrong shape, first {name}: "
+            f"wanted {tuple(expected[name].shape)}, got {tuple(state[name].shape)}"
         )
     network.load_state_dict(state)

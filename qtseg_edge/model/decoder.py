@@ -6,6 +6,7 @@ Shapes: N batch, K tokens (classes, background included), C channels, P = H*W pi
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ class PerTokenMlp(nn.Module):
     def __init__(self, tokens: int, channels: int, out_channels: int) -> None:
         super().__init__()
         widths = [channels, channels, channels, out_channels]
-        shapes = list(zip(widths[:-1], widths[1:], strict=True))
+        shapes = list(pairwise(widths))
         self.weights = nn.ParameterList(torch.empty(tokens, i, o) for i, o in shapes)
         self.biases = nn.ParameterList(torch.empty(tokens, 1, o) for _, o in shapes)
         for weight, bias in zip(self.weights, self.biases, strict=True):
@@ -105,7 +106,12 @@ class DualMixDecoder(nn.Module):
     """Levels of 4n, 8n, 16n channels at strides 8, 16, 32 -> logits (N, K, H, W) at full size."""
 
     def __init__(
-        self, channels: tuple[int, int, int], classes: int = 2, depths: tuple[int, int, int] = (1, 2, 3), heads: int = 8, mlp_width: int = 2048
+        self,
+        channels: tuple[int, int, int],
+        classes: int = 2,
+        depths: tuple[int, int, int] = (1, 2, 3),
+        heads: int = 8,
+        mlp_width: int = 2048,
     ) -> None:
         super().__init__()
         c0, c1, c2 = channels

@@ -56,7 +56,9 @@ def config_from_authors(path: Path) -> tuple[NetworkConfig, int]:
     try:
         cfg: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         d0, d1, d2 = (int(depth) for depth in cfg["mask_depths"])
-        config = NetworkConfig(int(cfg["n_channel"]), int(cfg["num_classes"]), (d0, d1, d2), int(cfg["mask_num_head"]), int(cfg["mask_mlp_dim"]))
+        config = NetworkConfig(
+            int(cfg["n_channel"]), int(cfg["num_classes"]), (d0, d1, d2), int(cfg["mask_num_head"]), int(cfg["mask_mlp_dim"])
+        )
         features, side = [int(c) for c in cfg["encoder_out_features"]], int(cfg["img_size"])
     except FileNotFoundError as error:
         raise IncompatibleError(f"{path}: not there; an authors' checkpoint needs its cfg.json beside it ({wanted})") from error

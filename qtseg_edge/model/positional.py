@@ -23,11 +23,11 @@ class PositionalEncoding(nn.Module):
         super().__init__()
         self.register_buffer("gaussian", torch.randn(2, channels // 2))
         self._of_size: dict[tuple[int, int], Tensor] = {}
-        self.register_load_state_dict_post_hook(lambda module, _: module._of_size.clear())  # type: ignore[operator]
+        self.register_load_state_dict_post_hook(lambda module, _: module._of_size.clear())  # type: ignore[no-untyped-call]
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> PositionalEncoding:
         self._of_size.clear()  # the buffer is about to move to another device or type
-        return super()._apply(fn, recurse)
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
 
     def forward(self, height: int, width: int) -> Tensor:
         """(1, H*W, C), row by row."""

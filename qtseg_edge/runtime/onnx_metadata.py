@@ -25,7 +25,8 @@ def spec_from_onnx(path: Path) -> ModelSpec:
     text = read_metadata(path).get(SPEC_KEY)
     if text is None:
         raise IncompatibleError(
-            f"{path}: no {SPEC_KEY} in its metadata, so its classes and input are unknown; export it with: qtseg-edge export CHECKPOINT -o MODEL.onnx"
+            f"{path}: no {SPEC_KEY} in its metadata, so its classes and input are unknown; "
+            "export it with: qtseg-edge export CHECKPOINT -o MODEL.onnx"
         )
     return ModelSpec.from_json(text)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from qtseg_edge.runtime.regions import contours_of
+from qtseg_edge.runtime.regions import contours_of, where_class
 
 Uint8 = NDArray[np.uint8]
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -33,12 +35,12 @@ class Overlay:
         _write_status(picture, status)
         return picture
 
-    def _tint(self, picture: Uint8, mask: Uint8, class_index: int, colour: tuple[int, int, int], box: tuple[int, int, int, int]) -> None:
+    def _tint(self, picture: Uint8, mask: Uint8, class_index: int, colour: tuple[int, int, int], box: Sequence[int]) -> None:
         x, y, width, height = box
         window = (slice(y, y + height), slice(x, x + width))
         part = picture[window]
         blended = cv2.addWeighted(part, 1 - self._alpha, np.full_like(part, colour), self._alpha, 0)
-        cv2.copyTo(blended, cv2.compare(np.ascontiguousarray(mask[window]), class_index, cv2.CMP_EQ), part)
+        cv2.copyTo(blended, where_class(mask[window], class_index), part)
 
 
 def _write_status(picture: Uint8, status: str) -> None:

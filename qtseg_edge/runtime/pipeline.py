@@ -71,6 +71,7 @@ class Pipeline:
         self._error_lock = threading.Lock()
         self._histograms = {stage: LatencyHistogram() for stage in STAGES}
         self._frames = self._foreground_frames = 0
+        self._failing: Sink | None = None
 
     def run(self) -> RunReport:
         """Until the source ends, something fails or the user interrupts. Errors that are not QtsegError are raised again."""
@@ -87,8 +88,8 @@ class Pipeline:
         finally:
             self._captured.cancel()
             self._segmented.finish()
+            interrupted |= _joined_despite_interrupts(sinks)
             capture.join(_JOIN_SECONDS)
-            sinks.join()
         if self._error is not None and not isinstance(self._error, QtsegError):
             raise self._error
         stages = {stage: histogram.percentiles() for stage, histogram in self._histograms.items()}
@@ -128,7 +129,7 @@ class Pipeline:
         finally:
             self._segmented.cancel()
             for sink in self._sinks:
-                self._close(sink)
+                self._end(sink)
 
     def _write_one(self, result: Result) -> None:
         started = time.perf_counter()
@@ -136,7 +137,9 @@ class Pipeline:
             _ = result.picture
         drawn = time.perf_counter()
         for sink in self._sinks:
+            self._failing = sink
             sink.write(result)
+        self._failing = None
         written = time.perf_counter()
         frame, segmentation = result.frame, result.segmentation
         latencies = (
@@ -149,9 +152,13 @@ class Pipeline:
         self._foreground_frames += result.area > 0
         self._on_frame(self._frames)
 
-    def _close(self, sink: Sink) -> None:
+    def _end(self, sink: Sink) -> None:
+        """Finalise a sink; one that failed, or never got a frame, has nothing worth keeping."""
         try:
-            sink.close()
+            if sink is self._failing or self._frames == 0:
+                sink.abandon()
+            else:
+                sink.close()
         except BaseException as error:
             self._record(error)
 
@@ -160,3 +167,14 @@ class Pipeline:
         with self._error_lock:
             if self._error is None:
                 self._error = error
+
+
+def _joined_despite_interrupts(thread: threading.Thread) -> bool:
+    """Wait until the files are finalised, however often the user presses Ctrl-C. True where that happened."""
+    interrupted = False
+    while thread.is_alive():
+        try:
+            thread.join()
+        except KeyboardInterrupt:
+            interrupted = True
+    return interrupted

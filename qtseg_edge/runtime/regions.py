@@ -34,12 +34,12 @@ def regions_of(mask: Uint8, confidence: Uint8) -> list[Region]:
 
 def contours_of(mask: Uint8, class_index: int) -> list[NDArray[np.int32]]:
     """Outer and inner outlines of a class."""
-    contours, _ = cv2.findContours(_only(mask, class_index), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    contours, _ = cv2.findContours(where_class(mask, class_index), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     return list(contours)  # type: ignore[arg-type]
 
 
 def _of_class(mask: Uint8, confidence: Uint8, class_index: int) -> list[Region]:
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(_only(mask, class_index), connectivity=8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(where_class(mask, class_index), connectivity=8)
     regions = []
     for label in range(1, count):
         x, y, width, height, area = (int(value) for value in stats[label])
@@ -56,5 +56,6 @@ def _classes_in(mask: Uint8) -> list[int]:
     return [int(index) for index in counts.nonzero()[0] if index > 0]
 
 
-def _only(mask: Uint8, class_index: int) -> Uint8:
-    return cv2.compare(mask, class_index, cv2.CMP_EQ)  # type: ignore[return-value]
+def where_class(mask: Uint8, class_index: int) -> Uint8:
+    """1 where the mask has that class, 0 elsewhere."""
+    return np.equal(mask, class_index).view(np.uint8)

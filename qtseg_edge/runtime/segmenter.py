@@ -84,7 +84,7 @@ class Segmenter:
         # Two classes: the probability is interpolated and then cut, which gives smooth outlines on large frames.
         foreground = letterbox.levels_to_source(np.where(mask > 0, confidence, 255 - confidence))
         cut = max(1, round(self.threshold * 255))
-        restored = cv2.compare(foreground, cut, cv2.CMP_GE) & 1  # (h, w) of 0 and 1
+        restored = np.greater_equal(foreground, cut).view(np.uint8)  # (h, w) of 0 and 1
         return restored, np.where(restored > 0, foreground, 255 - foreground)
 
 

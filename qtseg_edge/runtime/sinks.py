@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +22,10 @@ _WANTED = "wanted out.mp4, masks/, out.jsonl or null://"
 
 
 class Sink(ABC):
-    """needs_picture: whether it wants the drawn overlay. `close` finalises what was written; `write` is not called after it."""
+    """needs_picture: whether it wants the drawn overlay.
+
+    Exactly one of `close` (finalise what was written) and `abandon` (leave nothing half-written) is called, and nothing after it.
+    """
 
     needs_picture = False
 
@@ -31,6 +35,9 @@ class Sink(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
+    @abstractmethod
+    def abandon(self) -> None: ...
+
 
 class NullSink(Sink):
     def write(self, result: Result) -> None:
@@ -38,6 +45,8 @@ class NullSink(Sink):
 
     def close(self) -> None:
         """Nothing is held."""
+
+    abandon = close
 
 
 class MaskFolder(Sink):
@@ -70,6 +79,8 @@ class MaskFolder(Sink):
     def close(self) -> None:
         """Every file is whole as soon as it is there."""
 
+    abandon = close
+
 
 class JsonLines(Sink):
     """One JSON object per frame; the file takes its name when it is closed."""
@@ -94,6 +105,26 @@ class JsonLines(Sink):
         except OSError as error:
             self._pending.discard()
             raise _unwritable(self._pending.path, error) from error
+
+    def abandon(self) -> None:
+        with suppress(OSError):  # the error that led here is the one to report
+            self._file.close()
+        self._pending.discard()
+
+
+def open_sinks(texts: list[str], info: SourceInfo) -> list[Sink]:
+    """Open all of them, or none. Raises what `open_sink` does, and UsageError where an output is the input itself."""
+    sinks: list[Sink] = []
+    try:
+        for text in texts:
+            if Path(text).is_file() and Path(info.name).is_file() and Path(text).samefile(info.name):
+                raise UsageError(f"--output {text}: is the input itself; give another name")
+            sinks.append(open_sink(text, info))
+    except QtsegError:
+        for sink in sinks:
+            sink.abandon()
+        raise
+    return sinks
 
 
 def open_sink(text: str, info: SourceInfo) -> Sink:
@@ -136,7 +167,12 @@ def _record(result: Result) -> dict[str, Any]:
         }
         for region in result.regions
     ]
-    latencies = {"decode": frame.decode_ms, "prepare": segmentation.prepare_ms, "infer": segmentation.infer_ms, "restore": segmentation.restore_ms}
+    latencies = {
+        "decode": frame.decode_ms,
+        "prepare": segmentation.prepare_ms,
+        "infer": segmentation.infer_ms,
+        "restore": segmentation.restore_ms,
+    }
     return {
         "source": str(frame.source),
         "frame": frame.index,

@@ -32,7 +32,9 @@ class FileSequence:
     def __init__(self, paths: list[Path], name: str) -> None:
         repeated = [stem for stem, count in Counter(path.stem for path in paths).items() if count > 1]
         if repeated:
-            raise UsageError(f"{name}: several inputs are called {repeated[0]!r}, their outputs would overwrite each other; give them one by one")
+            raise UsageError(
+                f"{name}: several inputs are called {repeated[0]!r}, their outputs would overwrite each other; give them one by one"
+            )
         self._paths = paths
         expected: list[int | None] = []
         first: SourceInfo | None = None

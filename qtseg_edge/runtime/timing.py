@@ -52,6 +52,6 @@ class LatencyHistogram:
         for bucket, count in enumerate(self._counts):
             seen += count
             if seen >= rank:
-                middle = _SMALLEST_MS * _GROWTH ** (bucket + 0.5)
+                middle: float = _SMALLEST_MS * _GROWTH ** (bucket + 0.5)
                 return min(max(middle, self._min), self._max)
         return self._max

@@ -48,7 +48,9 @@ class VideoReader:
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
         rate = self._stream.average_rate or self._stream.guessed_rate or _UNKNOWN_RATE
-        self.info = SourceInfo(str(path), rate, self._stream.time_base or 1 / rate, self._expected_frames(rate), _pixel_aspect(self._stream))
+        self.info = SourceInfo(
+            str(path), rate, self._stream.time_base or 1 / rate, self._expected_frames(rate), _pixel_aspect(self._stream)
+        )
 
     def __iter__(self) -> Iterator[Frame]:
         index, first, last = 0, None, Fraction(0)
@@ -84,7 +86,7 @@ class VideoReader:
         for packet in self._container.demux(self._stream):
             if packet.is_corrupt:
                 raise av.error.InvalidDataError(0, "damaged packet")
-            yield from packet.decode()  # type: ignore[misc]
+            yield from packet.decode()
 
     def _expected_frames(self, rate: Fraction) -> int | None:
         if self._stream.frames:
@@ -117,11 +119,13 @@ class VideoReader:
     def _broken(self, frames: int, last: Fraction, reason: str) -> QtsegError:
         if frames == 0:
             return QtsegError(f"{self._path}: not a video that can be decoded ({reason})")
-        return SourceLostError(f"{self._path}: broke after frame {frames - 1} at {float(last):.2f} s ({reason}); everything before is written")
+        return SourceLostError(
+            f"{self._path}: broke after frame {frames - 1} at {float(last):.2f} s ({reason}); everything before is written"
+        )
 
 
 def _upright(picture: av.VideoFrame) -> NDArray[np.uint8]:
-    rgb: NDArray[np.uint8] = picture.to_ndarray(format="rgb24")
+    rgb = picture.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
     turn = _TURNS.get(round(picture.rotation) % 360)
     return rgb if turn is None else cv2.rotate(rgb, turn)  # type: ignore[return-value]
 

@@ -66,15 +66,13 @@ class VideoFile(Sink):
             raise _failed(self._pending.path, error) from error
 
     def close(self) -> None:
-        if self._stream is None:
-            self._abandon()
-            raise QtsegError(f"{self._pending.path}: not written, there was no frame for it")
         try:
-            self._container.mux(self._stream.encode(None))
+            if self._stream is not None:
+                self._container.mux(self._stream.encode(None))
             self._container.close()
             self._pending.commit()
         except (FFmpegError, OSError) as error:
-            self._abandon()
+            self.abandon()
             raise _failed(self._pending.path, error) from error
 
     def _opened(self, picture: NDArray[np.uint8]) -> VideoStream:
@@ -96,8 +94,7 @@ class VideoFile(Sink):
             return np.pad(picture, ((0, missing_h), (0, missing_w), (0, 0)), mode="edge")
         return Letterbox((picture.shape[0], picture.shape[1]), self._size_hw).frame(picture)
 
-    def _abandon(self) -> None:
-        """Close whatever is open and leave no file behind."""
+    def abandon(self) -> None:
         with suppress(FFmpegError, OSError):  # the error that led here is the one to report
             self._container.close()
         self._pending.discard()

@@ -6,9 +6,10 @@ import csv
 import json
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from qtseg_edge.data import LabelledImage, labelled_images, read_binary_mask, read_image
-from qtseg_edge.errors import IncompatibleError, QtsegError
+from qtseg_edge.errors import IncompatibleError, QtsegError, UsageError
 from qtseg_edge.files import replacing
 from qtseg_edge.metrics import foreground_overlap
 from qtseg_edge.model.checkpoint import load_checkpoint, save_checkpoint
@@ -61,12 +62,17 @@ class Images:
         return cls(torch.from_numpy(np.stack(frames)), torch.from_numpy(np.stack(masks)))
 
 
-def train(data: Path, run: Path, config: TrainConfig, card: ModelCard, start: Path | None, on_step: Callable[[int, int, float], None]) -> Path:
+class OnStep(Protocol):
+    def __call__(self, done: int, total: int, note: str) -> None: ...
+
+
+def train(data: Path, run: Path, config: TrainConfig, card_path: Path | None, start: Path | None, on_step: OnStep) -> Path:
     """Train on `data/train`, score on `data/val`, write `run/` and return its best checkpoint.
 
-    start: a checkpoint to begin from. on_step(epoch, step, loss) is called after every step. A run whose `state.pt` exists goes on
-    from there. A non-finite loss raises QtsegError.
+    card_path: JSON of a ModelCard, to be saved with the weights; its scores are filled in. start: a checkpoint to begin from.
+    on_step is called after every step. A run whose `state.pt` exists goes on from there. A non-finite loss raises QtsegError.
     """
+    card = _card(card_path, config)
     torch.manual_seed(config.seed)
     random.seed(config.seed)
     train_images = Images.read(labelled_images(data / "train"), config.imgsz)
@@ -76,10 +82,12 @@ def train(data: Path, run: Path, config: TrainConfig, card: ModelCard, start: Pa
     network = (loaded.network if loaded else build_network(network_config)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     fit = Fit(network, config, steps=len(train_images.frames) // config.batch)
     run.mkdir(parents=True, exist_ok=True)
-    (run / "config.json").write_text(json.dumps({**asdict(config), "data": str(data), "start": str(start or "")}, indent=1), encoding="utf-8")
+    (run / "config.json").write_text(
+        json.dumps({**asdict(config), "data": str(data), "start": str(start or "")}, indent=1), encoding="utf-8"
+    )
     results = fit.resume(run / "state.pt") if (run / "state.pt").exists() else []
     for epoch in range(len(results), config.epochs):
-        loss = fit.epoch(train_images, lambda step, value, epoch=epoch: on_step(epoch, step, value))  # type: ignore[misc]
+        loss = fit.epoch(train_images, on_step)
         averaged = fit.averaged_network(train_images)
         dice, iou = score(averaged, val_images, config)
         results.append(EpochResult(epoch, loss, dice, iou))
@@ -108,13 +116,13 @@ class Fit:
 
     def averaged_network(self, images: Images) -> QTSeg:
         """The averaged weights, with the statistics of their norms taken anew: those of the trained network do not fit them."""
-        network: QTSeg = self.averaged.module
+        network = cast(QTSeg, self.averaged.module)
         chosen = torch.linspace(0, len(images.frames) - 1, min(_STATISTICS_IMAGES, len(images.frames))).long()
         frames = images.frames[chosen].permute(0, 3, 1, 2)  # (M, 3, S, S)
         update_bn((normalise(chunk.float(), self.config.normalisation) for chunk in frames.split(self.config.batch)), network)
         return network.eval()
 
-    def epoch(self, images: Images, on_step: Callable[[int, float], None]) -> float:
+    def epoch(self, images: Images, on_step: OnStep) -> float:
         """One pass in random order; returns the mean loss."""
         self.network.train()
         losses = []
@@ -134,7 +142,8 @@ class Fit:
             self.schedule.step()
             self.averaged.update_parameters(self.network)
             losses.append(value)
-            on_step(step, value)
+            done = self.schedule.last_epoch
+            on_step(done, self.config.epochs * self.steps, f"epoch {done // self.steps}, loss {value:.3f}")
         return sum(losses) / len(losses)
 
     def save(self, path: Path, results: list[EpochResult]) -> None:
@@ -170,6 +179,21 @@ def score(network: QTSeg, images: Images, config: TrainConfig) -> tuple[float, f
         logits = network(normalise(frame.permute(2, 0, 1)[None].float(), config.normalisation))
         overlaps.append(foreground_overlap(logits[0].argmax(dim=0).numpy().astype(np.uint8), mask.numpy()))
     return float(np.mean([o.dice for o in overlaps])), float(np.mean([o.iou for o in overlaps]))
+
+
+def _card(path: Path | None, config: TrainConfig) -> ModelCard:
+    if path is None:
+        side = config.eval_imgsz
+        return ModelCard("lesion", ("background", "lesion"), ((0, 0, 0), (0, 200, 120)), (side, side), config.normalisation)
+    try:
+        card = ModelCard.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    if card.normalisation != config.normalisation or len(card.classes) != 2:
+        raise UsageError(
+            f"{path}: wanted two classes and normalisation {config.normalisation!r}, got {len(card.classes)} and {card.normalisation!r}"
+        )
+    return card
 
 
 def _batches(images: Images, size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -210,7 +210,9 @@ def test_authors_file_of_any_size_loads(tmp_path: Path, size: Size) -> None:
 def test_authors_last_file_loads_like_the_bare_state_dict(tmp_path: Path) -> None:
     bare = load_checkpoint(write_checkpoint(tmp_path))
     last = tmp_path / "weight_last.pt"
-    torch.save({"epoch": 3, "state_dict_model": weights(TWO_CLASSES), "optimizer": {"state": {}, "lr": [1e-3]}, "best": {"dice": 0.9}}, last)
+    torch.save(
+        {"epoch": 3, "state_dict_model": weights(TWO_CLASSES), "optimizer": {"state": {}, "lr": [1e-3]}, "best": {"dice": 0.9}}, last
+    )
     loaded = load_checkpoint(last).network.state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in bare.network.state_dict().items())
 
@@ -311,7 +313,16 @@ def test_code_in_a_pickle_is_never_run(tmp_path: Path, write: Callable[[Any, Pat
 
 @pytest.mark.parametrize(
     "content",
-    [[torch.zeros(2)], torch.zeros(2), {}, {"a": 1}, {"state_dict_model": {}}, {"state_dict_model": None}, {"epoch": 3, "model": {}}, "text"],
+    [
+        [torch.zeros(2)],
+        torch.zeros(2),
+        {},
+        {"a": 1},
+        {"state_dict_model": {}},
+        {"state_dict_model": None},
+        {"epoch": 3, "model": {}},
+        "text",
+    ],
     ids=["list", "tensor", "empty", "numbers", "empty inside", "none inside", "other layout", "text"],
 )
 def test_anything_but_a_state_dict_is_refused(tmp_path: Path, content: object) -> None:
@@ -394,7 +405,9 @@ def test_a_cfg_that_is_not_readable_is_refused(tmp_path: Path, text: bytes) -> N
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("field", ["n_channel", "num_classes", "encoder_out_features", "mask_depths", "mask_num_head", "mask_mlp_dim", "img_size"])
+@pytest.mark.parametrize(
+    "field", ["n_channel", "num_classes", "encoder_out_features", "mask_depths", "mask_num_head", "mask_mlp_dim", "img_size"]
+)
 @pytest.mark.parametrize("value", ["left out", None, "many", [1], {}], ids=repr)
 def test_a_cfg_field_of_another_kind_is_refused(tmp_path: Path, field: str, value: object) -> None:
     path = write_checkpoint(tmp_path)

@@ -44,7 +44,9 @@ def test_token_mlps_are_stacked_in_token_order_and_transposed() -> None:
 
 def test_a_file_of_another_network_names_the_first_three_keys_and_counts_the_rest() -> None:
     ours = build_network(NetworkConfig(4, 2, (1, 1, 1), 2, 8)).state_dict()
-    with pytest.raises(IncompatibleError, match=r"^a\.pt: lacks .+, .+, .+ and \d+ more; has unknown backbone\.w; it does not fit its cfg\.json$"):
+    with pytest.raises(
+        IncompatibleError, match=r"^a\.pt: lacks .+, .+, .+ and \d+ more; has unknown backbone\.w; it does not fit its cfg\.json$"
+    ):
         state_from_authors({"backbone.w": torch.zeros(1)}, ours, Path("a.pt"))
 
 

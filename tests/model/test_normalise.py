@@ -38,7 +38,7 @@ def test_minmax_takes_every_image_by_its_own_extremes() -> None:
 def test_a_flat_image_stays_finite_and_in_range(how: Normalisation, level: float) -> None:
     out = normalise(torch.full((2, 3, 4, 4), level), how)
     assert torch.isfinite(out).all()
-    assert -1 <= out.min() and out.max() <= 1 + 1e-6
+    assert out.min() >= -1 and out.max() <= 1 + 1e-6
 
 
 def test_a_flat_image_is_darkest_under_minmax() -> None:
