@@ -27,6 +27,7 @@ class ModelCard:
     classes: names in index order, background first. colours_rgb: one 0..255 triple per class.
     size_hw: the input size it was validated at. normalisation: `minmax` maps the image's own minimum and maximum to
     [-1, 1], `scale` maps [0, 255]. threshold: foreground probability from which a pixel counts (two classes only).
+    bf16_verified: somebody measured that bfloat16 moves the validation Dice by at most 0.1 points and keeps 99.8 % of the pixels.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ModelCard:
     limits: str = "not stated"
     licence: str = "not stated"
     notice: str = NOTICE
+    bf16_verified: bool = False
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2 or len(self.classes) != len(self.colours_rgb):

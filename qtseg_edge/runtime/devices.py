@@ -56,7 +56,7 @@ def _open(path: Path, device: str) -> Backend:
     if engine == "openvino":
         from qtseg_edge.runtime.openvino import OpenVinoBackend
 
-        return OpenVinoBackend(path, "bf16" if precision == "bf16" else "f32")
+        return OpenVinoBackend(path, "bf16" if precision == "bf16" else "f32" if precision == "f32" else None)
     if engine == "onnxruntime":
         from qtseg_edge.runtime.onnxruntime import OnnxRuntimeBackend
 

@@ -27,6 +27,8 @@ class FakeBackend(Backend):
         self._seconds, self._fail_at, self._calls = seconds, fail_at, 0
 
     def _infer(self, image: NDArray[np.uint8]) -> Masks:
+        if self.closed:
+            raise QtsegError("fake: the backend is closed")
         if self._calls == self._fail_at:
             raise QtsegError(f"fake: failed at call {self._calls}, as asked")
         self._calls += 1

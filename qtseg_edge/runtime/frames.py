@@ -37,7 +37,7 @@ class SourceInfo:
     """name: what the user gave, fit to be shown. rate: frames per second. time_base: the unit of the time stamps, in seconds.
 
     frames: how many are expected, None where it is not known. pixel_aspect: width of a pixel by its height. images: the source is
-    single images, not video.
+    single images, not video. files: what is read, so that no output takes its place.
     """
 
     name: str
@@ -46,6 +46,7 @@ class SourceInfo:
     frames: int | None
     pixel_aspect: Fraction = Fraction(1)
     images: bool = False
+    files: tuple[Path, ...] = ()
 
 
 class Source(Protocol):

@@ -23,7 +23,7 @@ class ImageReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.info = SourceInfo(str(path), IMAGE_RATE, 1 / IMAGE_RATE, 1, images=True)
+        self.info = SourceInfo(str(path), IMAGE_RATE, 1 / IMAGE_RATE, 1, images=True, files=(path,))
 
     def __iter__(self) -> Iterator[Frame]:
         read_at = time.perf_counter()

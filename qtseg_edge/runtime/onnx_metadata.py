@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from qtseg_edge.errors import IncompatibleError, UsageError
+from qtseg_edge.errors import IncompatibleError, QtsegError, UsageError
 from qtseg_edge.spec import SPEC_KEY, ModelSpec
 
 _METADATA_PROPS = 14
@@ -32,10 +32,12 @@ def spec_from_onnx(path: Path) -> ModelSpec:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Every `metadata_props` entry. Raises IncompatibleError where the bytes are not a whole protobuf message."""
+    """Every `metadata_props` entry. Raises QtsegError (not readable), IncompatibleError (not a whole protobuf message)."""
     try:
         with path.open("rb") as file:
             return dict(_entry(content) for content in _fields(file, path.stat().st_size, _METADATA_PROPS))
+    except OSError as error:
+        raise QtsegError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, EOFError) as error:
         raise IncompatibleError(f"{path}: not a whole ONNX file ({error})") from error
 

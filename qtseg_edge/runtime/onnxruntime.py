@@ -29,6 +29,8 @@ class OnnxRuntimeBackend(Backend):
             raise IncompatibleError(f"{model}: ONNX Runtime {onnxruntime.__version__} cannot load it ({_first_line(error)})") from error
 
     def _infer(self, image: NDArray[np.uint8]) -> Masks:
+        if self._session is None:
+            raise QtsegError(f"{self.name}: the backend is closed")
         try:
             mask, confidence = self._session.run(["mask", "confidence"], {"image": image})
         except Exception as error:  # as above

@@ -18,11 +18,13 @@ PRECISIONS: tuple[Precision, ...] = ("f32", "bf16")
 
 
 class OpenVinoBackend(Backend):
-    """precision: `bf16` computes in half precision and is refused where the CPU has no bfloat16 arithmetic."""
+    """precision: None takes bf16 where the model's card allows it and the CPU has it; bf16 is refused on a CPU without it."""
 
-    def __init__(self, model: Path, precision: Precision) -> None:
+    def __init__(self, model: Path, precision: Precision | None = None) -> None:
         self.spec = spec_from_onnx(model)
         core = openvino.Core()
+        if precision is None:
+            precision = "bf16" if self.spec.card.bf16_verified and has_bf16(core) else "f32"
         if precision == "bf16" and not has_bf16(core):
             raise MissingError("openvino bf16: this CPU has no bfloat16 arithmetic; use --device openvino:f32")
         self.name = f"openvino {precision}"
@@ -30,9 +32,11 @@ class OpenVinoBackend(Backend):
             compiled = core.compile_model(str(model), "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision})
         except RuntimeError as error:
             raise IncompatibleError(f"{model}: OpenVINO {openvino.__version__} cannot compile it ({_last_line(error)})") from error
-        self._request = compiled.create_infer_request()
+        self._request: openvino.InferRequest | None = compiled.create_infer_request()
 
     def _infer(self, image: NDArray[np.uint8]) -> Masks:
+        if self._request is None:
+            raise QtsegError(f"{self.name}: the backend is closed")
         try:
             results = self._request.infer({"image": image}, share_inputs=True, share_outputs=True)
         except RuntimeError as error:

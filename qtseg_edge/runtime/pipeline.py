@@ -127,6 +127,7 @@ class Pipeline:
         except BaseException as error:
             self._record(error)
         finally:
+            self._captured.cancel()  # a source that is slow to give its next frame must not hold up the end
             self._segmented.cancel()
             for sink in self._sinks:
                 self._end(sink)

@@ -113,14 +113,14 @@ class JsonLines(Sink):
 
 
 def open_sinks(texts: list[str], info: SourceInfo) -> list[Sink]:
-    """Open all of them, or none. Raises what `open_sink` does, and UsageError where an output is the input itself."""
+    """Open all of them, or none. Raises what `open_sink` does, and UsageError where an output would replace an input or another one."""
+    for text in texts:
+        _require_own_place(text, texts, info.files)
     sinks: list[Sink] = []
     try:
         for text in texts:
-            if Path(text).is_file() and Path(info.name).is_file() and Path(text).samefile(info.name):
-                raise UsageError(f"--output {text}: is the input itself; give another name")
             sinks.append(open_sink(text, info))
-    except QtsegError:
+    except BaseException:
         for sink in sinks:
             sink.abandon()
         raise
@@ -143,6 +143,17 @@ def open_sink(text: str, info: SourceInfo) -> Sink:
 
         return VideoFile(_in_folder(path), info)
     raise UsageError(f"--output {text}: {_WANTED} (a directory of masks ends in a slash)")
+
+
+def _require_own_place(text: str, texts: list[str], files: tuple[Path, ...]) -> None:
+    path = Path(text)
+    if text != "null://" and sum(Path(other).resolve() == path.resolve() for other in texts) > 1:
+        raise UsageError(f"--output {text}: is given twice; leave one out")
+    if path.is_file() and any(path.samefile(file) for file in files):
+        raise UsageError(f"--output {text}: is the input itself; give another name")
+    inside = [file for file in files if file.suffix.lower() == ".png" and path.is_dir() and path.samefile(file.parent)]
+    if inside:
+        raise UsageError(f"--output {text}: its masks would replace the input {inside[0].name}; give another folder")
 
 
 def _in_folder(path: Path) -> Path:

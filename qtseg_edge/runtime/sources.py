@@ -44,7 +44,7 @@ class FileSequence:
                 expected.append(source.info.frames)
         assert first is not None  # paths is never empty
         total = None if None in expected else sum(count or 0 for count in expected)
-        self.info = replace(first, name=name, frames=total)
+        self.info = replace(first, name=name, frames=total, files=tuple(paths))
 
     def __iter__(self) -> Iterator[Frame]:
         for path in self._paths:

@@ -12,7 +12,7 @@ _BUCKETS = 2100  # 1 us to about 20 minutes
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Milliseconds. mean, min and max are exact, percentiles right to 0.5 %."""
+    """Milliseconds. mean and max are exact, percentiles right to 0.5 %."""
 
     count: int
     mean: float

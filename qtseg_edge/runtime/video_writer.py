@@ -45,7 +45,7 @@ class VideoFile(Sink):
         self._source: Path | None = None
         self._offset, self._last_pts = Fraction(0), -1
         try:
-            self._container: OutputContainer = av.open(str(self._pending.temporary), "w", options={"movflags": "+faststart"})
+            self._container: OutputContainer = av.open(str(self._pending.temporary.absolute()), "w", options={"movflags": "+faststart"})
         except (FFmpegError, OSError) as error:
             raise _failed(path, error) from error
 

@@ -67,9 +67,9 @@ def test_channel_attention_starts_as_the_identity() -> None:
 
 
 def test_channel_attention_keeps_its_affinity_in_float32_under_autocast() -> None:
-    """Affinities near 4,096 that differ by 2: bfloat16, and float16 as well, cannot tell them apart, and a softmax over them would be flat."""
+    """Affinities near 4,096 that differ by 2: half precision cannot tell them apart, and a softmax over them would be flat."""
     x = torch.ones(1, 4096, 4)
-    x[0, :1, 1], x[0, :2, 2], x[0, :3, 3] = -1, -1, -1  # rows of the affinity: 4096, 4094, 4092, 4090 and the like
+    x[0, :1, 1], x[0, :2, 2], x[0, :3, 3] = -1, -1, -1
     channel = ChannelAttention()
     torch.nn.init.ones_(channel.gamma)
     expected = slow_reference.channel_attention(1.0, as_numpy(x[0]))

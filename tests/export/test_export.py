@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from qtseg_edge.errors import GateError, IncompatibleError, QtsegError, UsageError
+from qtseg_edge.export import ExportReport, example_frames, export_checkpoint
+from qtseg_edge.model.checkpoint import load_checkpoint, save_checkpoint
+from qtseg_edge.model.deployed import FrameToMask
+from qtseg_edge.runtime.onnx_metadata import spec_from_onnx
+from qtseg_edge.spec import Normalisation
+from tests.small_models import small_network, write_checkpoint
+
+
+def run(path: Path, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    mask, confidence = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(["mask", "confidence"], {"image": image})
+    return mask, confidence
+
+
+def a_frame(height: int, width: int, batch: int = 1) -> np.ndarray:
+    picture = cv2.imread(str(sorted(example_frames().glob("*.jpg"))[1]))
+    return np.stack([np.ascontiguousarray(np.roll(cv2.resize(picture, (width, height)), 7 * n, axis=1)[..., ::-1]) for n in range(batch)])
+
+
+def test_the_graph_takes_a_frame_and_gives_a_mask(exported: ExportReport) -> None:
+    mask, confidence = run(exported.onnx, a_frame(96, 96))
+    assert (mask.dtype, mask.shape, confidence.dtype, confidence.shape) == (np.uint8, (1, 96, 96), np.uint8, (1, 96, 96))
+    assert set(np.unique(mask)) == {0, 1}
+    assert confidence.min() >= 128
+
+
+def test_the_graph_equals_torch_on_images_it_was_not_compared_on(exported: ExportReport, checkpoint: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (1, 96, 96, 3), dtype=np.uint8)
+    module = FrameToMask(load_checkpoint(checkpoint).network, 2, "scale").eval()
+    with torch.inference_mode():
+        mask, confidence = (tensor.numpy() for tensor in module(torch.from_numpy(noise)))
+    onnx_mask, onnx_confidence = run(exported.onnx, noise)
+    assert np.mean(mask == onnx_mask) >= 0.9999
+    assert np.abs(confidence.astype(int) - onnx_confidence.astype(int)).max() <= 1
+
+
+def test_the_file_describes_itself(exported: ExportReport, checkpoint: Path) -> None:
+    spec = spec_from_onnx(exported.onnx)
+    assert spec == exported.spec
+    assert spec.card.classes == ("background", "polyp")
+    assert spec.checkpoint_sha256 == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+
+
+def test_every_node_is_named_after_its_module_and_carries_no_trace_of_this_machine(exported: ExportReport) -> None:
+    graph = onnx.load(exported.onnx).graph
+    names = [node.name for node in graph.node]
+    assert all(names) and len(set(names)) == len(names)
+    assert sum(name.startswith(("encoder.", "distribution.", "decoder.")) for name in names) > 0.8 * len(names)
+    assert b"site-packages" not in exported.onnx.read_bytes()
+    assert str(Path(__file__).parents[2]).encode() not in exported.onnx.read_bytes()
+
+
+def test_uint8_reaches_a_cast_first_and_leaves_one_last(exported: ExportReport) -> None:
+    graph = onnx.load(exported.onnx).graph
+    assert [node.op_type for node in graph.node if "image" in node.input] == ["Cast"]
+    assert {node.op_type for node in graph.node if set(node.output) & {"mask", "confidence"}} == {"Cast"}
+    assert not [node.name for node in graph.node if node.op_type in ("ArgMax", "Loop", "Scan", "If", "NonZero", "Shape")]
+
+
+def test_dynamic_batch_takes_any_and_gives_each_image_its_own_mask(checkpoint: Path, tmp_path: Path) -> None:
+    report = export_checkpoint(checkpoint, tmp_path / "dynamic.onnx", example_frames(), batch=None)
+    frames = a_frame(96, 96, batch=3)
+    together = run(report.onnx, frames)[0]
+    alone = np.concatenate([run(report.onnx, frame[None])[0] for frame in frames])
+    assert np.mean(together == alone) >= 0.9999
+    assert np.mean(together[0] == together[2]) < 0.9999
+
+
+def test_fixed_batch_and_rectangular_size_are_in_the_graph(checkpoint: Path, tmp_path: Path) -> None:
+    report = export_checkpoint(checkpoint, tmp_path / "wide.onnx", example_frames(), size_hw=(64, 128), batch=2)
+    shape = [dim.dim_value for dim in onnx.load(report.onnx).graph.input[0].type.tensor_type.shape.dim]
+    assert shape == [2, 64, 128, 3]
+    assert run(report.onnx, a_frame(64, 128, batch=2))[0].shape == (2, 64, 128)
+
+
+def test_three_classes_give_their_index_and_its_probability(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "three.safetensors", classes=3, size_hw=(64, 64))
+    report = export_checkpoint(path, tmp_path / "three.onnx", example_frames())
+    mask, confidence = run(report.onnx, a_frame(64, 64))
+    assert mask.max() <= 2 and len(np.unique(mask)) > 1
+    assert confidence.min() >= 85  # the largest of three probabilities
+
+
+@pytest.mark.parametrize("normalisation", ["scale", "minmax"])
+def test_flat_frames_give_finite_results(normalisation: Normalisation, tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "c.safetensors", normalisation=normalisation, size_hw=(64, 64))
+    report = export_checkpoint(path, tmp_path / "c.onnx", example_frames())
+    for level in (0, 1, 128, 255):
+        mask, confidence = run(report.onnx, np.full((1, 64, 64, 3), level, np.uint8))
+        assert mask.max() <= 1
+        assert confidence.min() >= 128, "a NaN would have become 0"
+
+
+def test_half_weights_halve_the_file_and_keep_the_masks(checkpoint: Path, exported: ExportReport, tmp_path: Path) -> None:
+    report = export_checkpoint(checkpoint, tmp_path / "half.onnx", example_frames(), half_weights=True)
+    assert report.bytes < 0.75 * exported.bytes
+    assert report.parity.mask_agreement >= 0.9999
+
+
+def test_a_graph_that_disagrees_with_torch_leaves_no_file(tmp_path: Path) -> None:
+    network, config = small_network(2)
+    with torch.no_grad():
+        network.encoder.stem[0].conv.weight.mul_(1e7)  # type: ignore[union-attr, index]  # beyond what float16 can store
+    card = load_checkpoint(write_checkpoint(tmp_path / "good.safetensors")).card
+    save_checkpoint(tmp_path / "huge.safetensors", network, config, card)
+    target = tmp_path / "out" / "model.onnx"
+    target.parent.mkdir()
+    target.write_bytes(b"what was there before")
+    with pytest.raises(GateError, match=r"disagree on 6 images: mask agreement .* nothing was written"):
+        export_checkpoint(tmp_path / "huge.safetensors", target, example_frames(), half_weights=True)
+    assert target.read_bytes() == b"what was there before"
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"size_hw": (350, 352)}, UsageError, r"multiples of 32, got 350x352; try 352x352"),
+        ({"size_hw": (0, 352)}, UsageError, r"multiples of 32"),
+        ({"opset": 13}, UsageError, r"--opset: wanted 18 to 20, got 13"),
+    ],
+)
+def test_impossible_arguments_are_refused(
+    checkpoint: Path, tmp_path: Path, arguments: dict[str, object], error: type[QtsegError], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        export_checkpoint(checkpoint, tmp_path / "never.onnx", example_frames(), **arguments)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_checkpoint_leaves_no_file(tmp_path: Path) -> None:
+    (tmp_path / "broken.safetensors").write_bytes(b"not one")
+    with pytest.raises(IncompatibleError, match="not a safetensors checkpoint"):
+        export_checkpoint(tmp_path / "broken.safetensors", tmp_path / "never.onnx", example_frames())
+    with pytest.raises(UsageError, match="mkdir -p"):
+        export_checkpoint(tmp_path / "broken.safetensors", tmp_path / "absent" / "never.onnx", example_frames())
+    assert not (tmp_path / "never.onnx").exists()
