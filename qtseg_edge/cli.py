@@ -82,7 +82,7 @@ def run(
     source: Annotated[str | None, typer.Option(help="An image, a directory of images, or a quoted pattern.")] = None,
     model: Model = None,
     device: Device = "auto",
-    output: Annotated[list[str] | None, typer.Option("--output", "-o", help="out.mp4, masks/, out.jsonl or null://; repeatable.")] = None,
+    output: Annotated[list[str] | None, typer.Option("--output", "-o", help="out.mp4, out.png, masks/, out.jsonl or null://; repeatable.")] = None,
     alpha: Annotated[float, typer.Option(min=0.0, max=1.0, help="Opacity of the tint.")] = 0.4,
     threshold: Annotated[float | None, typer.Option(help="Foreground probability from which a pixel counts.")] = None,
     policy: Annotated[Literal["all", "latest"], typer.Option(help="Segment every frame, or drop what cannot keep up.")] = "all",
@@ -90,19 +90,19 @@ def run(
 ) -> None:
     """Put the mask on a video, an image or a folder of images.
 
-    Without --output the overlay is written to NAME-overlay.mp4 in the current folder.
+    Without --output the overlay is written to NAME-overlay.mp4 (or .png, of a single image) in the current folder.
     """
     if (video is None) == (source is None):
         raise UsageError("run: wanted either --video FILE or --source SOURCE")
     from qtseg_edge.report import run_document, run_rows
     from qtseg_edge.runtime import Pipeline, Segmenter, open_backend, open_source
-    from qtseg_edge.runtime.sinks import open_sinks
+    from qtseg_edge.runtime.sinks import default_output, open_sinks
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     text = str(video) if video else str(source)
-    outputs = output or [f"{Path(text).stem.strip('*') or 'out'}-overlay.mp4"]
     with open_source(text) as opened, open_backend(model, device) as backend:
         segmenter = Segmenter(backend, threshold)
+        outputs = output or [default_output(opened.info)]
         sinks = open_sinks(outputs, opened.info)
         notice(f"{backend.spec.card.name} on {backend.name}. {NOTICE}")
         with progress("run", "frames", opened.info.frames) as advance:

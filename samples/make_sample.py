@@ -1,6 +1,6 @@
 """Make `colonoscopy.mp4` and one ground-truth mask per frame out of still frames.
 
-    python samples/make_sample.py --data ../shared/data/kvasir-seg -o samples
+    python samples/make_sample.py --data KVASIR-SEG -o samples
 
 Units of a View: `cx`, `cy` are fractions of the source frame; zoom 1 shows its full width; `angle` turns the camera clockwise, in degrees.
 """

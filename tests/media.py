@@ -9,6 +9,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 Uint8 = NDArray[np.uint8]
@@ -68,6 +69,7 @@ def write_video(
     container: dict[str, str] | None = None,
     rotation: int | None = None,
     pixel_aspect: Fraction | None = None,
+    bt709: bool = False,
     sound: bool = False,
 ) -> Path:
     """times: presentation times in `time_base` units, 0, 1, 2... of the rate when left out. rotation: degrees counter-clockwise."""
@@ -76,7 +78,7 @@ def write_video(
         stream: Any = file.add_stream(codec, rate=rate, options=options or (H264 if codec == "libx264" else {}))
         stream.codec_context.time_base = time_base
         if sound:
-            audio = file.add_stream("aac", rate=8000)
+            audio = file.add_stream("aac", rate=8000, layout="mono")
         if rotation is not None:
             stream.set_display_rotation(rotation)
         for index, frame in enumerate(frames):
@@ -85,6 +87,8 @@ def write_video(
                 if pixel_aspect:
                     stream.codec_context.sample_aspect_ratio = pixel_aspect
             picture = av.VideoFrame.from_ndarray(frame, format="gray" if frame.ndim == 2 else "rgb24")
+            if bt709:
+                picture = picture.reformat(format=pix_fmt, dst_colorspace="ITU709")
             picture.pts, picture.time_base = index if times is None else times[index], time_base
             file.mux(stream.encode(picture))
         file.mux(stream.encode(None))
@@ -93,16 +97,22 @@ def write_video(
     return path
 
 
-def write_sound(path: Path) -> Path:
+def write_sound(path: Path, cover: Uint8 | None = None) -> Path:
     with av.open(str(path), "w") as file:
-        file.mux(_silence(file.add_stream("aac", rate=8000)))
+        sound = file.add_stream("aac", rate=8000, layout="mono")
+        if cover is not None:
+            image: Any = file.add_stream("mjpeg", rate=1)
+            image.height, image.width, image.pix_fmt, image.disposition = *cover.shape[:2], "yuvj420p", Disposition.attached_pic
+        file.mux(_silence(sound))
+        if cover is not None:
+            file.mux(image.encode(av.VideoFrame.from_ndarray(cover, format="rgb24")) + image.encode(None))
     return path
 
 
 def _silence(stream: Any, samples: int = 8192) -> list[Any]:
     packets = []
     for start in range(0, samples, 1024):
-        chunk = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout=stream.layout.name)
+        chunk = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
         chunk.sample_rate, chunk.pts = 8000, start
         packets += stream.encode(chunk)
     return packets + stream.encode(None)
@@ -120,11 +130,11 @@ def times_of(path: Path) -> list[Fraction]:
     return [stamp - stamps[0] for stamp in stamps]
 
 
-def overwritten(path: Path, share: float, count: int) -> Path:
-    """Damage a file: `count` bytes, `share` of the way through it, become others."""
+def blanked(path: Path, start: float, end: float) -> Path:
+    """Damage a file: its bytes between two shares of its length become zeros, as on a bad sector."""
     data = bytearray(path.read_bytes())
-    start = int(len(data) * share)
-    data[start : start + count] = bytes(value ^ 0xA5 for value in data[start : start + count])
+    first, last = int(len(data) * start), int(len(data) * end)
+    data[first:last] = bytes(last - first)
     path.write_bytes(data)
     return path
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from qtseg_edge.files import replacing
+from qtseg_edge.files import PendingFile, replacing
 
 
 def test_the_file_appears_whole_and_alone(tmp_path: Path) -> None:
@@ -64,3 +64,27 @@ def test_two_files_of_one_folder_can_be_written_at_once(tmp_path: Path) -> None:
         first.write_text("1", encoding="utf-8")
         second.write_text("2", encoding="utf-8")
     assert [path.read_text(encoding="utf-8") for path in sorted(tmp_path.iterdir())] == ["1", "2"]
+
+
+def test_a_pending_file_can_be_taken_back(tmp_path: Path) -> None:
+    pending = PendingFile(tmp_path / "a.mp4")
+    pending.temporary.write_bytes(b"half")
+    pending.discard()
+    pending.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pending_file_that_cannot_take_its_name_goes_away(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").mkdir()
+    pending = PendingFile(tmp_path / "a.mp4")
+    pending.temporary.write_bytes(b"whole")
+    with pytest.raises(IsADirectoryError, match=r"a\.mp4"):
+        pending.commit()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="too large"), replacing(tmp_path / "a.bin") as temporary:
+        temporary.write_bytes(bytes(20_000))
+    assert list(tmp_path.iterdir()) == []

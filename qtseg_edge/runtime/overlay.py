@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from qtseg_edge.errors import UsageError
 from qtseg_edge.runtime.regions import contours_of, where_class
 
 Uint8 = NDArray[np.uint8]
@@ -18,6 +19,8 @@ class Overlay:
     """colours_rgb: one per class, background first. alpha: opacity of the tint, 0..1; the outline is always opaque."""
 
     def __init__(self, colours_rgb: tuple[tuple[int, int, int], ...], alpha: float) -> None:
+        if not 0.0 <= alpha <= 1.0:
+            raise UsageError(f"--alpha: wanted 0 to 1, got {alpha}")
         self._colours = colours_rgb
         self._alpha = alpha
 

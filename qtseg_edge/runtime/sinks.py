@@ -1,4 +1,4 @@
-"""Where results go: `out.mp4`, `masks/`, `out.jsonl`, `null://`."""
+"""Where results go: `out.mp4`, `out.png`, `masks/`, `out.jsonl`, `null://`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from qtseg_edge.runtime.frames import SourceInfo
 from qtseg_edge.runtime.results import Result
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv"})
-_WANTED = "wanted out.mp4, masks/, out.jsonl or null://"
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+_WANTED = "wanted out.mp4, out.png, masks/, out.jsonl or null://"
 
 
 class Sink(ABC):
@@ -69,15 +70,30 @@ class MaskFolder(Sink):
         encoded, data = cv2.imencode(".png", mask * 255 if len(result.classes) == 2 else mask)
         if not encoded:
             raise QtsegError(f"{self._folder / name}.png: a mask of {mask.shape[1]}x{mask.shape[0]} does not encode")
-        path = self._folder / f"{name}.png"
-        try:
-            with replacing(path) as temporary:
-                temporary.write_bytes(data.tobytes())
-        except OSError as error:
-            raise _unwritable(path, error) from error
+        _write_whole(self._folder / f"{name}.png", data.tobytes())
 
     def close(self) -> None:
         """Every file is whole as soon as it is there."""
+
+    abandon = close
+
+
+class PictureFile(Sink):
+    """The overlay of a single image."""
+
+    needs_picture = True
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, result: Result) -> None:
+        encoded, data = cv2.imencode(self._path.suffix, cv2.cvtColor(result.picture, cv2.COLOR_RGB2BGR))
+        if not encoded:
+            raise QtsegError(f"{self._path}: a picture of {result.picture.shape[1]}x{result.picture.shape[0]} does not encode")
+        _write_whole(self._path, data.tobytes())
+
+    def close(self) -> None:
+        """The file is whole as soon as it is there."""
 
     abandon = close
 
@@ -112,6 +128,12 @@ class JsonLines(Sink):
         self._pending.discard()
 
 
+def default_output(info: SourceInfo) -> str:
+    """`NAME-overlay.mp4`, or `.png` for a single image, in the current folder."""
+    name = "".join(letter for letter in Path(info.name).stem if letter not in "*?[]")
+    return f"{name or 'out'}-overlay{'.png' if info.images and info.frames == 1 else '.mp4'}"
+
+
 def open_sinks(texts: list[str], info: SourceInfo) -> list[Sink]:
     """Open all of them, or none. Raises what `open_sink` does, and UsageError where an output would replace an input or another one."""
     for text in texts:
@@ -136,6 +158,10 @@ def open_sink(text: str, info: SourceInfo) -> Sink:
         return MaskFolder(path, info)
     if path.suffix.lower() == ".jsonl":
         return JsonLines(_in_folder(path))
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        if not info.images or info.frames != 1:
+            raise UsageError(f"--output {text}: holds one picture, {info.name} has more; wanted out.mp4 or masks/")
+        return PictureFile(_in_folder(path))
     if path.suffix.lower() in VIDEO_SUFFIXES:
         if importlib.util.find_spec("av") is None:
             raise MissingError("writing video needs PyAV; get it with: pip install 'qtseg-edge[cpu]'")
@@ -160,6 +186,14 @@ def _in_folder(path: Path) -> Path:
     if not path.parent.is_dir():
         raise UsageError(f"--output {path}: no such folder; create it with: mkdir -p {path.parent}")
     return path
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    try:
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def _unwritable(path: Path, error: OSError) -> QtsegError:

@@ -13,6 +13,7 @@ import av
 import cv2
 import numpy as np
 from av.error import FFmpegError
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 from qtseg_edge.errors import QtsegError, SourceLostError
@@ -20,6 +21,7 @@ from qtseg_edge.runtime.frames import Frame, SourceInfo
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.video.stream import VideoStream
     from typing_extensions import Self
 
 _UNKNOWN_RATE = Fraction(25)
@@ -33,8 +35,8 @@ class VideoReader:
     """A video file that PyAV opens. Raises QtsegError when it is none.
 
     A damaged picture ends the reading with SourceLostError: what the decoder makes up for it must not be segmented. So does an end
-    well before the announced one. Damage is found as far as the decoder finds it: H.264 and MPEG-4 notice nearly all, HEVC and VP9
-    little that leaves the stream readable.
+    well before the announced one. Damage is found where the decoder finds it: most of it in H.264 and MPEG-4, little in HEVC and VP9,
+    which carry nothing to check a picture by.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,10 +45,11 @@ class VideoReader:
             self._container: InputContainer = av.open(str(path.absolute()))  # "12:30.mp4" alone would be a protocol
         except (FFmpegError, OSError, ValueError) as error:
             raise QtsegError(f"{path}: not a video that can be opened ({_reason(error)})") from error
-        if not self._container.streams.video or self._container.streams.video[0].codec_context.name in _TEXT_CODECS:
+        try:
+            self._stream = self._video_stream()
+        except QtsegError:
             self._container.close()
-            raise QtsegError(f"{path}: holds no video stream")
-        self._stream = self._container.streams.video[0]
+            raise
         self._stream.thread_type = "AUTO"
         # Otherwise the pictures around a damaged one, which are made up from it, come without a mark of their own.
         self._stream.codec_context.options = {"err_detect": "explode"}
@@ -72,7 +75,7 @@ class VideoReader:
             stamp = None if picture.pts is None else picture.pts * self.info.time_base
             if index == 0:
                 first = stamp or Fraction(0)
-            elif stamp is not None and stamp - first >= last:
+            elif stamp is not None and stamp - first > last:
                 last = stamp - first
             else:  # a raw stream has no times, H.264 in AVI has wrong ones
                 last += 1 / self.info.rate
@@ -90,6 +93,15 @@ class VideoReader:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def _video_stream(self) -> VideoStream:
+        streams = [stream for stream in self._container.streams.video if not stream.disposition & Disposition.attached_pic]
+        codec = streams[0].codec_context if streams else None
+        if not streams or (codec and codec.name in _TEXT_CODECS):
+            raise QtsegError(f"{self._path}: holds no video stream")
+        if codec is None:
+            raise QtsegError(f"{self._path}: FFmpeg has no decoder for its video; convert it to H.264 where it was made")
+        return streams[0]
+
     def _pictures(self) -> Iterator[av.VideoFrame]:
         for packet in self._container.demux(self._stream):
             if packet.is_corrupt:
@@ -104,15 +116,17 @@ class VideoReader:
 
     def _announced_seconds(self) -> Fraction | None:
         """What the stream says of its own length; the container's length may be that of a longer sound track."""
-        if self._stream.duration is not None and self._stream.time_base is not None:
-            return self._stream.duration * self._stream.time_base
         if text := self._stream.metadata.get("DURATION"):  # Matroska: 00:00:10.040000000
             try:
                 hours, minutes, seconds = text.split(":")
                 return Fraction(seconds) + 60 * int(minutes) + 3600 * int(hours)
             except ValueError:
                 return None
-        return None
+        # Without an index of its own, a stream beside others may have been given the length of the longest of them.
+        own = self._stream.frames or len(self._container.streams) == 1
+        if not own or self._stream.duration is None or self._stream.time_base is None:
+            return None
+        return self._stream.duration * self._stream.time_base
 
     def _require_end(self, frames: int, last: Fraction, end: Fraction) -> None:
         if frames == 0:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _OPTIONS = {"preset": "veryfast", "crf": "21"}
+# How swscale makes YUV of RGB (AVCOL_SPC_SMPTE170M, AVCOL_RANGE_MPEG). Untold, a player takes BT.709 for a large picture and tints it.
+_BT601, _LIMITED_RANGE = 6, 1
 # Containers store rates and time bases as 32-bit numbers; beyond this a time base is a measuring artefact.
 _FINEST_TIME_BASE = Fraction(1, 1_000_000)
 
@@ -82,6 +84,7 @@ class VideoFile(Sink):
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.time_base = self._time_base
         stream.codec_context.sample_aspect_ratio = self._info.pixel_aspect
+        stream.codec_context.colorspace, stream.codec_context.color_range = _BT601, _LIMITED_RANGE
         stream.thread_type = "AUTO"
         return stream
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -90,15 +89,6 @@ def test_saving_again_replaces_the_file_and_leaves_nothing_else(own: Path, netwo
     save_checkpoint(own, network, CONFIG, replace(card, name="second"))
     assert load_checkpoint(own).card.name == "second"
     assert [path.name for path in own.parent.iterdir()] == [own.name]
-
-
-@pytest.fixture
-def small_disk() -> Iterator[None]:
-    """No file may grow beyond 16 kB, as on a disk that is almost full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.usefixtures("small_disk")

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
-import os
+import struct
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,17 @@ from numpy.typing import NDArray
 from qtseg_edge.errors import QtsegError, SourceLostError
 from qtseg_edge.runtime.frames import Frame
 from qtseg_edge.runtime.video_reader import VideoReader
-from tests.media import cornered_frame, corners_of, cut_off, number_of, numbered_frame, numbered_frames, overwritten, write_sound, write_video
+from tests.media import (
+    blanked,
+    cornered_frame,
+    corners_of,
+    cut_off,
+    number_of,
+    numbered_frame,
+    numbered_frames,
+    write_sound,
+    write_video,
+)
 
 TIMES_25_FPS = [Fraction(n, 25) for n in range(12)]
 
@@ -68,7 +80,7 @@ def test_every_frame_comes_once_in_order_with_its_time_and_its_values(tmp_path: 
 def test_h264_in_avi_whose_times_are_out_of_order_never_goes_back(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.avi", numbered_frames(40), options={"preset": "fast", "bf": "3"})
     times = [frame.time for frame in frames_of(path)]
-    assert all(later > earlier for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later > earlier for earlier, later in pairwise(times))
     assert abs(times[-1] - Fraction(39, 25)) <= Fraction(2, 25)
 
 
@@ -138,22 +150,22 @@ def test_times_count_from_the_first_frame_wherever_the_file_begins(tmp_path: Pat
     assert [frame.time for frame in frames_of(path)] == TIMES_25_FPS[:5]
 
 
-@pytest.mark.parametrize(
-    ("counter_clockwise", "corners", "size_hw"), [(0, "rgb.", (64, 96)), (90, "g.rb", (96, 64)), (180, ".bgr", (64, 96)), (-90, "br.g", (96, 64))]
-)
-def test_a_turned_camera_gives_upright_frames(tmp_path: Path, counter_clockwise: int, corners: str, size_hw: tuple[int, int]) -> None:
+TURNS = {0: ("rgb.", (64, 96)), 90: ("g.rb", (96, 64)), 180: (".bgr", (64, 96)), -90: ("br.g", (96, 64))}
+
+
+@pytest.mark.parametrize("counter_clockwise", TURNS)
+def test_a_turned_camera_gives_upright_frames(tmp_path: Path, counter_clockwise: int) -> None:
+    corners, size_hw = TURNS[counter_clockwise]
     path = write_video(tmp_path / "a.mp4", [cornered_frame((64, 96))] * 3, rotation=counter_clockwise)
-    frames = frames_of(path)
-    assert [(frame.rgb.shape[:2], corners_of(frame.rgb)) for frame in frames] == [(size_hw, corners)] * 3
+    assert [(frame.rgb.shape[:2], corners_of(frame.rgb)) for frame in frames_of(path)] == [(size_hw, corners)] * 3
 
 
 def test_the_matrix_that_phones_write_for_portrait_turns_clockwise(tmp_path: Path) -> None:
     """ISO 14496-12: x' = a x + c y, y' = b x + d y; a = d = 0, b = 1, c = -1 sends the top left to the top right."""
     path = write_video(tmp_path / "a.mp4", [cornered_frame((64, 96))])
-    identity, quarter = (b"".join(n.to_bytes(4, "big", signed=True) for n in row) for row in ((65536, 0, 0, 0, 65536), (0, 65536, 0, -65536, 0)))
+    identity, quarter = struct.pack(">5i", 65536, 0, 0, 0, 65536), struct.pack(">5i", 0, 65536, 0, -65536, 0)  # a b u c d
     data = path.read_bytes()
-    header = data.index(b"tkhd")
-    at = data.index(identity, header)
+    at = data.index(identity, data.index(b"tkhd"))
     path.write_bytes(data[:at] + quarter + data[at + len(quarter) :])
     (frame,) = frames_of(path)
     assert (frame.rgb.shape[:2], corners_of(frame.rgb)) == ((96, 64), "br.g")
@@ -165,10 +177,8 @@ def test_a_sound_track_changes_nothing(tmp_path: Path) -> None:
     assert [frame.time for frame in frames] == TIMES_25_FPS
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".ts"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
 def test_a_sound_track_longer_than_the_picture_is_no_loss(tmp_path: Path, suffix: str) -> None:
-    if suffix == ".webm":
-        pytest.skip("webm takes no AAC")
     path = write_video(tmp_path / f"a{suffix}", numbered_frames(3), sound=True)  # 0.12 s of picture, 1 s of sound
     assert len(frames_of(path)) == 3
 
@@ -191,16 +201,17 @@ def test_pixel_aspect_is_told(tmp_path: Path) -> None:
         assert reader.info.pixel_aspect == Fraction(12, 11)
 
 
-def test_colours_tagged_as_bt709_are_read_as_such(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mp4", [cornered_frame((64, 96))] * 2, options={"preset": "fast", "crf": "10", "x264-params": "colormatrix=bt709"})
-    red = frames_of(path)[0].rgb[4:12, 4:12].reshape(-1, 3).mean(axis=0)
-    untagged = frames_of(write_video(tmp_path / "b.mp4", [cornered_frame((64, 96))] * 2, options={"preset": "fast", "crf": "10"}))
-    assert np.abs(red - untagged[0].rgb[4:12, 4:12].reshape(-1, 3).mean(axis=0)).max() > 8  # the tag was not ignored
+@pytest.mark.parametrize("matrix", ["bt709", "smpte170m"])
+def test_colours_are_read_by_the_matrix_they_are_tagged_with(tmp_path: Path, matrix: str) -> None:
+    options = {"preset": "fast", "crf": "4", "x264-params": f"colormatrix={matrix}"}
+    original = cornered_frame((64, 96))
+    (frame,) = frames_of(write_video(tmp_path / "a.mp4", [original], options=options, bt709=matrix == "bt709"))
+    assert np.abs(frame.rgb[4:12, 4:12].astype(np.int16) - original[4:12, 4:12]).max() <= 6
 
 
 def test_frames_are_owned_by_their_holder(tmp_path: Path) -> None:
     frames = frames_of(write_video(tmp_path / "a.mp4", numbered_frames(6)))
-    assert not any(np.shares_memory(first.rgb, second.rgb) for first, second in zip(frames, frames[1:], strict=False))
+    assert not any(np.shares_memory(first.rgb, second.rgb) for first, second in pairwise(frames))
     frames[0].rgb[:] = 0
     assert number_of(frames[1].rgb) == 1
 
@@ -231,6 +242,18 @@ def test_a_file_with_sound_only_is_refused(tmp_path: Path) -> None:
         VideoReader(write_sound(tmp_path / "a.m4a"))
 
 
+def test_the_cover_of_a_sound_file_is_no_video(tmp_path: Path) -> None:
+    with pytest.raises(QtsegError, match=r"a\.mp4: holds no video stream"):
+        VideoReader(write_sound(tmp_path / "a.mp4", cover=numbered_frame(1)))
+
+
+def test_a_codec_without_a_decoder_is_refused(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", numbered_frames(3))
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzC"))
+    with pytest.raises(QtsegError, match="no decoder for its video"):
+        VideoReader(path)
+
+
 def test_a_cut_off_video_gives_its_good_part_and_says_where_it_broke(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", numbered_frames(100), container={"movflags": "+faststart"})
     frames, error = read_until_lost(cut_off(path, 0.6))
@@ -254,42 +277,34 @@ def test_a_cut_off_video_of_a_container_without_an_index_is_noticed(tmp_path: Pa
     assert "missing of the 4.0 s" in str(error) or "damaged" in str(error)
 
 
-DAMAGED = {
-    "a.mp4": {"options": {"preset": "fast", "bf": "3"}},
-    "b.mp4": {"options": {"preset": "ultrafast"}},
-    "a.ts": {"options": {"preset": "fast", "bf": "3"}},
-    "mpeg4.avi": {"codec": "mpeg4"},
+DAMAGED: dict[str, dict[str, Any]] = {
+    "b-frames.mp4": {"options": {"preset": "fast", "bf": "3", "g": "50"}},
+    "simple.mp4": {"options": {"preset": "ultrafast", "g": "50"}},
+    "b-frames.ts": {"options": {"preset": "fast", "bf": "3", "g": "50"}},
+    "mpeg4.avi": {"codec": "mpeg4", "options": {"b": "2000000"}},
 }
 
 
-@pytest.mark.parametrize("count", [16, 400, 3000])
 @pytest.mark.parametrize("name", DAMAGED)
-def test_nothing_the_decoder_made_up_is_handed_on(tmp_path: Path, name: str, count: int) -> None:
-    """Reading ends before the first picture that differs from the undamaged one; or the damage hit nothing that matters."""
-    rng = np.random.default_rng(3)
-    noise = rng.integers(0, 60, (100, 96, 128, 3), dtype=np.uint8)  # so that the stream is large and damage hits pictures
-    originals = [numbered_frame(n, (96, 128)) // 2 + noise[n] for n in range(100)]
-    path = write_video(tmp_path / name, originals, container={"movflags": "+faststart"} if "mp4" in name else None, **DAMAGED[name])  # type: ignore[arg-type]
+def test_nothing_the_decoder_made_up_is_handed_on(tmp_path: Path, name: str) -> None:
+    """Reading ends before the first picture that differs from the undamaged one. (Damage of a few bytes can go unnoticed; HEVC and
+    VP9 hide even more: there is nothing in those streams to check a picture by.)"""
+    texture = np.random.default_rng(3).integers(0, 60, (96, 328, 3), dtype=np.uint8)
+    originals = [numbered_frame(n, (96, 128)) // 2 + texture[:, 2 * n : 2 * n + 128] for n in range(100)]
+    path = write_video(tmp_path / name, originals, container={"movflags": "+faststart"} if "mp4" in name else None, **DAMAGED[name])
     intact = frames_of(path)
-    overwritten(path, 0.5, count)
-    frames: list[Frame] = []
-    with VideoReader(path) as reader:
-        try:
-            for frame in reader:
-                frames.append(frame)
-        except SourceLostError as error:
-            assert f"broke after frame {len(frames) - 1}" in str(error)
-            assert len(frames) > 30
-        else:
-            assert len(frames) == 100
+    assert len(intact) == 100
+    frames, error = read_until_lost(blanked(path, 0.5, 0.55))
+    assert 20 < len(frames) < 70
     assert all(np.array_equal(frame.rgb, wanted.rgb) for frame, wanted in zip(frames, intact, strict=False))
+    assert f"broke after frame {len(frames) - 1} at {(len(frames) - 1) / 25:.2f} s" in str(error)
 
 
 def test_damage_to_the_first_picture_is_no_video(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", numbered_frames(30), options={"preset": "fast"}, container={"movflags": "+faststart"})
     data = path.read_bytes()
     start = data.index(b"mdat") + 8
-    path.write_bytes(data[:start] + os.urandom(0) + b"\xff" * (len(data) - start))
+    path.write_bytes(data[:start] + b"\xff" * (len(data) - start))
     with VideoReader(path) as reader, pytest.raises(QtsegError, match="not a video that can be decoded") as raised:
         next(iter(reader))
     assert not isinstance(raised.value, SourceLostError)

@@ -195,6 +195,18 @@ def test_a_finished_run_can_be_given_more_epochs(tmp_path: Path, trained: tuple[
     assert [row["epoch"] for row in rows(run)] == [0, 1, 2, 3]
 
 
+def test_a_full_disk_keeps_the_state_that_was_there(
+    tmp_path: Path, trained: tuple[Path, Steps], data: Path, start: Path, request: pytest.FixtureRequest
+) -> None:
+    run = copied(trained[0], tmp_path / "run")
+    fit = Fit(load_checkpoint(start).network, QUICK, steps=2)
+    request.getfixturevalue("small_disk")
+    with pytest.raises((OSError, RuntimeError), match="."):
+        fit.save(run / "state.pt", [])
+    assert (run / "state.pt").read_bytes() == (trained[0] / "state.pt").read_bytes()
+    assert len(list(run.iterdir())) == len(list(trained[0].iterdir()))
+
+
 @pytest.mark.parametrize("content", [b"", b"junk", b"hello", b"PK\x03\x04" + bytes(100)], ids=repr)
 def test_a_broken_state_is_refused(tmp_path: Path, data: Path, start: Path, content: bytes) -> None:
     (tmp_path / "state.pt").write_bytes(content)

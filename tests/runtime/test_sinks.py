@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from qtseg_edge.errors import QtsegError, UsageError
+from qtseg_edge.runtime.sinks import JsonLines, MaskFolder, NullSink, Sink, open_sink, open_sinks
+from tests.media import decoded, numbered_frame
+from tests.runtime.stand_ins import info, result_of
+
+Uint8 = NDArray[np.uint8]
+
+
+def two_discs(size_hw: tuple[int, int] = (60, 80)) -> Uint8:
+    mask = np.zeros(size_hw, np.uint8)
+    cv2.circle(mask, (20, 20), 12, 1, -1)
+    cv2.circle(mask, (60, 40), 6, 1, -1)
+    cv2.circle(mask, (20, 20), 4, 0, -1)  # a hole
+    return mask
+
+
+def records_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def written_record(folder: Path, mask: Uint8, **result: Any) -> dict[str, Any]:
+    sink = JsonLines(folder / "a.jsonl")
+    sink.write(result_of(np.zeros((*mask.shape, 3), np.uint8), mask, **result))
+    sink.close()
+    (record,) = records_of(folder / "a.jsonl")
+    return record
+
+
+def test_json_has_one_line_per_frame_with_its_place_in_the_source(tmp_path: Path) -> None:
+    sink = JsonLines(tmp_path / "a.jsonl")
+    for index in range(5):
+        sink.write(result_of(numbered_frame(index), index=index))
+    sink.close()
+    records = records_of(tmp_path / "a.jsonl")
+    assert [(record["frame"], record["time_s"]) for record in records] == [(0, 0.0), (1, 0.04), (2, 0.08), (3, 0.12), (4, 0.16)]
+    assert all((record["source"], record["width"], record["height"]) == ("clip.mp4", 64, 48) for record in records)
+    assert all((record["mask_area"], record["regions"]) == (0, []) for record in records)
+    assert set(records[0]["latency_ms"]) == {"decode", "prepare", "infer", "restore"}
+
+
+def test_json_tells_regions_that_fit_the_mask(tmp_path: Path) -> None:
+    mask = two_discs()
+    record = written_record(tmp_path, mask, confidence=204)
+    assert record["mask_area"] == np.count_nonzero(mask)
+    assert record["mask_share"] == pytest.approx(np.count_nonzero(mask) / mask.size, abs=1e-6)
+    assert sum(region["area"] for region in record["regions"]) == record["mask_area"]
+    assert [region["class"] for region in record["regions"]] == ["polyp", "polyp"]
+    assert all(region["confidence"] == 0.8 for region in record["regions"])
+    for region in record["regions"]:
+        x, y, width, height = region["box"]
+        outline = np.array(region["contour"])
+        assert outline.min(axis=0).tolist() == [x, y]
+        assert outline.max(axis=0).tolist() == [x + width - 1, y + height - 1]
+        filled = np.zeros_like(mask)
+        cv2.fillPoly(filled, [outline.astype(np.int32)], 1)
+        inside = mask[y : y + height, x : x + width]
+        assert region["area"] == np.count_nonzero(inside)
+        assert np.count_nonzero(filled) == region["area"] + (49 if x == 8 else 0)  # the outline goes round the hole of 49 pixels
+        assert np.all(filled[mask > 0][: region["area"]] <= 1)
+
+
+def test_json_names_the_class_of_every_region(tmp_path: Path) -> None:
+    mask = np.zeros((48, 64), np.uint8)
+    mask[5:10, 5:10], mask[20:40, 20:40] = 1, 2
+    record = written_record(tmp_path, mask, classes=3)
+    assert [(region["class"], region["area"]) for region in record["regions"]] == [("instrument", 400), ("polyp", 25)]
+
+
+def test_json_takes_its_name_only_when_it_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("older", encoding="utf-8")
+    sink = JsonLines(path)
+    sink.write(result_of(numbered_frame(0)))
+    assert path.read_text(encoding="utf-8") == "older"
+    sink.close()
+    assert len(records_of(path)) == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_abandoned_json_leaves_the_older_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("older", encoding="utf-8")
+    sink = JsonLines(path)
+    sink.write(result_of(numbered_frame(0)))
+    sink.abandon()
+    assert path.read_text(encoding="utf-8") == "older"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_masks_of_a_video_are_black_and_white_at_its_size_and_numbered(tmp_path: Path) -> None:
+    sink = open_sink(f"{tmp_path / 'masks'}/", info())
+    masks = [two_discs(), np.zeros((60, 80), np.uint8), np.ones((60, 80), np.uint8)]
+    for index, mask in enumerate(masks):
+        sink.write(result_of(np.zeros((60, 80, 3), np.uint8), mask, index))
+    sink.close()
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["clip_000000.png", "clip_000001.png", "clip_000002.png"]
+    for index, mask in enumerate(masks):
+        read = cv2.imread(str(tmp_path / "masks" / f"clip_{index:06d}.png"), cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(read, mask * 255)
+
+
+def test_masks_of_images_take_their_names(tmp_path: Path) -> None:
+    sink = MaskFolder(tmp_path, info(images=True))
+    sink.write(result_of(np.zeros((60, 80, 3), np.uint8), two_discs(), source="photos/first.jpg"))
+    sink.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["first.png"]
+
+
+def test_masks_of_several_classes_hold_their_indices(tmp_path: Path) -> None:
+    mask = np.zeros((48, 64), np.uint8)
+    mask[5:10, 5:10], mask[20:40, 20:40] = 1, 2
+    sink = MaskFolder(tmp_path, info())
+    sink.write(result_of(np.zeros((48, 64, 3), np.uint8), mask, classes=3))
+    assert np.array_equal(cv2.imread(str(tmp_path / "clip_000000.png"), cv2.IMREAD_UNCHANGED), mask)
+
+
+def test_a_folder_of_masks_that_goes_away_is_reported(tmp_path: Path) -> None:
+    sink = MaskFolder(tmp_path / "masks", info())
+    (tmp_path / "masks").rmdir()
+    with pytest.raises(QtsegError, match=r"clip_000000\.png: cannot be written \(No such file or directory\)"):
+        sink.write(result_of(numbered_frame(0)))
+
+
+def test_only_the_video_wants_the_picture(tmp_path: Path) -> None:
+    sinks = open_sinks([str(tmp_path / "a.mp4"), str(tmp_path / "a.jsonl"), f"{tmp_path}/masks/", "null://"], info())
+    assert [sink.needs_picture for sink in sinks] == [True, False, False, False]
+    for sink in sinks:
+        sink.abandon()
+    assert [path.name for path in tmp_path.iterdir()] == ["masks"]
+
+
+def test_every_output_gets_every_frame(tmp_path: Path) -> None:
+    sinks = open_sinks([str(tmp_path / "a.mp4"), str(tmp_path / "a.jsonl"), f"{tmp_path}/masks/", "null://"], info())
+    for index in range(4):
+        for sink in sinks:
+            sink.write(result_of(numbered_frame(index), index=index))
+    for sink in sinks:
+        sink.close()
+    assert len(decoded(tmp_path / "a.mp4")) == len(records_of(tmp_path / "a.jsonl")) == len(list((tmp_path / "masks").iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("null://", "NullSink"),
+        ("a.jsonl", "JsonLines"),
+        ("a.JSONL", "JsonLines"),
+        ("a.mp4", "VideoFile"),
+        ("a.MKV", "VideoFile"),
+        ("m/", "MaskFolder"),
+    ],
+)
+def test_the_text_names_the_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, kind: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    sink: Sink = open_sink(text, info())
+    assert type(sink).__name__ == kind
+    sink.abandon()
+
+
+def test_an_existing_folder_needs_no_slash(tmp_path: Path) -> None:
+    assert isinstance(open_sink(str(tmp_path), info()), MaskFolder)
+
+
+@pytest.mark.parametrize("text", ["masks", "out.webm", "out", "a.txt", "rtsp://somewhere"])
+def test_an_unknown_kind_is_refused_with_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"wanted out\.mp4, masks/, out\.jsonl or null://"):
+        open_sink(text, info())
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.jsonl"])
+def test_a_folder_that_does_not_exist_names_the_cure(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=r"no such folder; create it with: mkdir -p .*missing"):
+        open_sink(str(tmp_path / "missing" / name), info())
+
+
+def test_a_file_in_the_place_of_the_folder_of_masks_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "masks").write_text("x", encoding="utf-8")
+    with pytest.raises(QtsegError, match=r"masks: cannot be written"):
+        open_sink(f"{tmp_path}/masks/", info())
+
+
+def test_if_one_output_cannot_be_opened_none_is_left_behind(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"wanted out\.mp4"):
+        open_sinks([str(tmp_path / "a.jsonl"), str(tmp_path / "a.mp4"), str(tmp_path / "what.xyz")], info())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("second", ["a.mp4", "./a.mp4", "../{name}/a.mp4"])
+def test_the_same_output_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="is given twice"):
+        open_sinks(["a.mp4", second.format(name=tmp_path.name)], info())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_null_may_be_given_twice() -> None:
+    assert [type(sink) for sink in open_sinks(["null://", "null://"], info())] == [NullSink, NullSink]
+
+
+@pytest.mark.parametrize("as_link", [False, True])
+def test_no_output_takes_the_place_of_any_input(tmp_path: Path, as_link: bool) -> None:
+    files = [tmp_path / "1.mp4", tmp_path / "2.mp4"]
+    for file in files:
+        file.write_bytes(b"video")
+    output = tmp_path / "other.mp4" if as_link else files[1]
+    if as_link:
+        os.symlink(files[1], output)
+    with pytest.raises(UsageError, match="is the input itself"):
+        open_sinks([str(output)], replace(info(), files=tuple(files)))
+    assert [file.read_bytes() for file in files] == [b"video"] * 2
+
+
+def test_masks_are_not_written_over_the_images_they_belong_to(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"image")
+    with pytest.raises(UsageError, match=r"its masks would replace the input a\.png; give another folder"):
+        open_sinks([str(tmp_path)], replace(info(images=True), files=(tmp_path / "a.png",)))
+    assert (tmp_path / "a.png").read_bytes() == b"image"
+
+
+def test_masks_may_lie_beside_images_of_another_kind(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"image")
+    assert len(open_sinks([str(tmp_path)], replace(info(images=True), files=(tmp_path / "a.jpg",)))) == 1
