@@ -62,6 +62,19 @@ def _exit_codes(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+def _interrupt_once() -> None:
+    """The first Ctrl-C or SIGTERM ends the run. Further ones are ignored: they would cut short the finalising of its files."""
+    signals = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+
+    def interrupt(*_: object) -> None:
+        for number in signals:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in signals:
+        signal.signal(number, interrupt)
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"qtseg-edge {__version__}")
@@ -82,7 +95,9 @@ def run(
     source: Annotated[str | None, typer.Option(help="An image, a directory of images, or a quoted pattern.")] = None,
     model: Model = None,
     device: Device = "auto",
-    output: Annotated[list[str] | None, typer.Option("--output", "-o", help="out.mp4, out.png, masks/, out.jsonl or null://; repeatable.")] = None,
+    output: Annotated[
+        list[str] | None, typer.Option("--output", "-o", help="out.mp4, out.png, masks/, out.jsonl or null://; repeatable.")
+    ] = None,
     alpha: Annotated[float, typer.Option(min=0.0, max=1.0, help="Opacity of the tint.")] = 0.4,
     threshold: Annotated[float | None, typer.Option(help="Foreground probability from which a pixel counts.")] = None,
     policy: Annotated[Literal["all", "latest"], typer.Option(help="Segment every frame, or drop what cannot keep up.")] = "all",
@@ -98,7 +113,7 @@ def run(
     from qtseg_edge.runtime import Pipeline, Segmenter, open_backend, open_source
     from qtseg_edge.runtime.sinks import default_output, open_sinks
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _interrupt_once()
     text = str(video) if video else str(source)
     with open_source(text) as opened, open_backend(model, device) as backend:
         segmenter = Segmenter(backend, threshold)

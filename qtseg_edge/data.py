@@ -50,8 +50,12 @@ def read_image(path: Path) -> Uint8:
 
 def read_binary_mask(path: Path) -> Uint8:
     """(h, w) of 0 and 1. Lossless files count everything above 0; JPEG rings around edges, so there it is everything above 127."""
-    grey = _read(path, cv2.IMREAD_GRAYSCALE)
-    return (grey > (127 if path.suffix.lower() in _LOSSY else 0)).astype(np.uint8)
+    if path.suffix.lower() in _LOSSY:
+        return (_read(path, cv2.IMREAD_GRAYSCALE) > 127).astype(np.uint8)
+    levels = _read(path, cv2.IMREAD_UNCHANGED)  # as stored: a conversion to 8-bit grey rounds faint values away
+    if levels.ndim == 3:
+        levels = levels[..., :3].max(axis=2)  # without the opacity of BGRA
+    return (levels > 0).astype(np.uint8)
 
 
 def _read(path: Path, flags: int) -> Uint8:

@@ -53,10 +53,11 @@ class ModelCard:
             )
         if self.normalisation not in NORMALISATIONS:
             raise IncompatibleError(f"model card: normalisation must be one of {', '.join(NORMALISATIONS)}, got {self.normalisation!r}")
+        if any(not 0 <= level <= 255 for colour in self.colours_rgb for level in colour):
+            raise IncompatibleError(f"model card: colours must lie between 0 and 255, got {self.colours_rgb}")
         if not 0.0 < self.threshold < 1.0:
             raise IncompatibleError(f"model card: threshold must lie between 0 and 1, got {self.threshold}")
-        if len(self.size_hw) != 2 or any(side <= 0 or side % 32 for side in self.size_hw):
-            raise IncompatibleError(f"model card: size_hw must be two multiples of 32, got {self.size_hw}")
+        _require_size("model card", self.size_hw)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
@@ -86,6 +87,11 @@ class ModelSpec:
     batch: int | None = 1
     checkpoint_sha256: str = ""
 
+    def __post_init__(self) -> None:
+        _require_size("model metadata", self.size_hw)
+        if self.batch is not None and self.batch < 1:
+            raise IncompatibleError(f"model metadata: batch must be at least 1 or absent, got {self.batch}")
+
     @property
     def classes(self) -> int:
         return len(self.card.classes)
@@ -107,8 +113,13 @@ class ModelSpec:
         return cls(card, (height, width), batch, str(fields["checkpoint_sha256"]))
 
 
+def _require_size(what: str, size_hw: tuple[int, ...]) -> None:
+    if len(size_hw) != 2 or any(side <= 0 or side % 32 for side in size_hw):
+        raise IncompatibleError(f"{what}: size_hw must be two multiples of 32, got {size_hw}")
+
+
 def _parsed(what: str, text: str, build: Callable[[dict[str, Any]], T]) -> T:
     try:
         return build(json.loads(text))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise IncompatibleError(f"{what}: not readable ({type(error).__name__}: {error}); export the model again") from error

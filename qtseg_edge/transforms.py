@@ -32,10 +32,14 @@ class Letterbox:
 
     def frame(self, frame: Uint8, out: Uint8 | None = None) -> Uint8:
         """(h, w, C) of `source_hw` -> (H, W, C). `out` is filled and returned where given; its padding must already be zero."""
+        if frame.shape[:2] != self.source_hw:
+            raise ValueError(f"letterbox: wanted a frame of {self.source_hw}, got {frame.shape[:2]}")
         content_h, content_w = self.content_hw
         if out is None:
             out = np.zeros((*self.size_hw, *frame.shape[2:]), np.uint8)
-        out[:content_h, :content_w] = _resized(frame, (content_h, content_w), cv2.INTER_AREA)
+        # cv2 drops a last axis of one, so the content is given the shape of its place.
+        content = _resized(frame, (content_h, content_w), cv2.INTER_AREA)
+        out[:content_h, :content_w] = content.reshape(content_h, content_w, *frame.shape[2:])
         return out
 
     def mask(self, mask: Uint8) -> Uint8:

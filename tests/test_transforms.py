@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qtseg_edge.transforms import Letterbox, Uint8
@@ -55,7 +55,6 @@ def test_content_of_known_sizes(source_hw: tuple[int, int], size_hw: tuple[int, 
     assert Letterbox(source_hw, size_hw).content_hw == content_hw
 
 
-@settings(deadline=None)
 @given(h=small_side, w=small_side, height=small_model_side, width=small_model_side, seed=seed)
 def test_frame_is_at_the_top_left_and_padded_with_zeros(h: int, w: int, height: int, width: int, seed: int) -> None:
     letterbox = Letterbox((h, w), (height, width))
@@ -115,7 +114,6 @@ def test_a_reused_buffer_is_filled_and_returned() -> None:
         np.testing.assert_array_equal(out, letterbox.frame(frame))
 
 
-@settings(deadline=None)
 @given(h=small_side, w=small_side, height=small_model_side, width=small_model_side, classes=st.integers(1, 6), seed=seed)
 def test_labels_are_never_invented(h: int, w: int, height: int, width: int, classes: int, seed: int) -> None:
     letterbox = Letterbox((h, w), (height, width))
@@ -130,7 +128,6 @@ def test_labels_are_never_invented(h: int, w: int, height: int, width: int, clas
     assert set(np.unique(back)) <= set(np.unique(labels))
 
 
-@settings(deadline=None)
 @given(h=st.integers(1, 12), w=st.integers(1, 12), factor=st.sampled_from([1, 2, 4, 8]), seed=seed)
 def test_labels_enlarged_by_a_whole_factor_come_back_exactly(h: int, w: int, factor: int, seed: int) -> None:
     labels = random_image(seed, 32 * h // factor, 32 * w // factor, levels=5)
@@ -138,7 +135,6 @@ def test_labels_enlarged_by_a_whole_factor_come_back_exactly(h: int, w: int, fac
     np.testing.assert_array_equal(letterbox.labels_to_source(letterbox.mask(labels)), labels)
 
 
-@settings(deadline=None)
 @given(h=small_side, w=small_side, height=small_model_side, width=small_model_side, level=st.integers(1, 255))
 def test_the_padding_never_bleeds_into_results(h: int, w: int, height: int, width: int, level: int) -> None:
     letterbox = Letterbox((h, w), (height, width))

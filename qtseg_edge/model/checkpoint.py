@@ -5,10 +5,9 @@ Nothing is unpickled: `.pt` files are read with `weights_only=True`.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-import pickle
-import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from qtseg_edge.errors import IncompatibleError, UsageError
 from qtseg_edge.files import replacing
 from qtseg_edge.model.foreign import config_from_authors, state_from_authors
+from qtseg_edge.model.layers import absorb_norms
 from qtseg_edge.model.network import NetworkConfig, QTSeg, build_network
 from qtseg_edge.spec import CARD_KEY, ModelCard
 
@@ -52,7 +52,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def save_checkpoint(path: Path, network: QTSeg, config: NetworkConfig, card: ModelCard, dtype: torch.dtype = torch.float32) -> None:
-    """Write `.safetensors` under a temporary name and rename it. Statistics of the norms stay float32 whatever `dtype`."""
+    """Write `.safetensors` under a temporary name and rename it.
+
+    dtype float16 halves the file: norms keep float32 and give their multiplier to the weights first (`absorb_norms`), so that an
+    ONNX file with float16 weights made from it is exact.
+    """
+    if dtype != torch.float32:
+        network = copy.deepcopy(network)
+        absorb_norms(network)
     state = {name: _stored(name, tensor, dtype) for name, tensor in network.state_dict().items()}
     header = {NETWORK_KEY: json.dumps(asdict(config)), CARD_KEY: card.to_json()}
     with replacing(path) as temporary:
@@ -80,17 +87,20 @@ def _read_own(path: Path) -> tuple[NetworkConfig, ModelCard, dict[str, Tensor]]:
         config = NetworkConfig(**{**fields, "depths": tuple(fields["depths"])})
     except (ValueError, TypeError, KeyError) as error:
         raise IncompatibleError(f"{path}: {NETWORK_KEY} is not readable ({error})") from error
-    return config, ModelCard.from_json(header[CARD_KEY]), state
+    card = ModelCard.from_json(header[CARD_KEY])
+    if len(card.classes) != config.classes:
+        raise IncompatibleError(f"{path}: its card names {len(card.classes)} classes, its network has {config.classes}")
+    return config, card, state
 
 
 def _read_authors(path: Path) -> tuple[NetworkConfig, ModelCard, dict[str, Tensor]]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # what the restricted unpickler raises on arbitrary bytes has no common base
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise IncompatibleError(f"{path}: not a checkpoint that can be read safely ({first_line[:120]})") from error
     state = loaded.get("state_dict_model", loaded) if isinstance(loaded, dict) else loaded
-    if not isinstance(state, dict) or not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+    if not isinstance(state, dict) or not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise IncompatibleError(f"{path}: wanted a state dict of tensors, got {type(state).__name__} without them")
     config, side = config_from_authors(path.with_name("cfg.json"))
     network = build_network(config)

@@ -62,7 +62,7 @@ def config_from_authors(path: Path) -> tuple[NetworkConfig, int]:
         features, side = [int(c) for c in cfg["encoder_out_features"]], int(cfg["img_size"])
     except FileNotFoundError as error:
         raise IncompatibleError(f"{path}: not there; an authors' checkpoint needs its cfg.json beside it ({wanted})") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise IncompatibleError(f"{path}: wanted JSON with {wanted}; got {type(error).__name__}: {error}") from error
     n = config.width
     if features != [4 * n, 8 * n, 16 * n]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+_WEAK_NORM = 0.05
+
 
 class ConvNormAct(nn.Module):
     """Convolution without bias, batch norm, SiLU. Padding keeps the size at stride 1."""
@@ -33,6 +35,26 @@ class UpConvNormAct(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.norm(self.conv(x)))  # type: ignore[no-any-return]  # (N, C', factor*H, factor*W)
+
+
+@torch.no_grad()
+def absorb_norms(network: nn.Module) -> None:
+    """Move the multiplier of every batch norm into its convolution, in place; results stay the same, in training too (but for its eps).
+
+    Folding such a norm into the convolution later leaves the weights as they are, so what was rounded to half precision once is not
+    rounded again. A channel that is all but switched off keeps its norm: its variance would not be positive.
+    """
+    for module in network.modules():
+        if not isinstance(module, ConvNormAct | UpConvNormAct):
+            continue
+        norm, weight = module.norm, module.conv.weight
+        variance: Tensor = norm.running_var + norm.eps  # type: ignore[operator, assignment]  # (C',)
+        strong = norm.weight.abs() > _WEAK_NORM
+        multiplier = torch.where(strong, norm.weight / variance.sqrt(), 1.0)
+        weight.mul_(multiplier.view((1, -1, 1, 1) if isinstance(module, UpConvNormAct) else (-1, 1, 1, 1)))
+        norm.running_mean.mul_(multiplier)  # type: ignore[union-attr]
+        norm.running_var.copy_(variance * multiplier.square() - norm.eps)  # type: ignore[union-attr]
+        norm.weight.copy_(torch.where(strong, norm.weight.abs(), norm.weight))
 
 
 class Bottleneck(nn.Module):

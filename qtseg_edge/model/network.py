@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from torch import Tensor, nn
 
@@ -11,6 +11,7 @@ from qtseg_edge.model.encoder import CnnEncoder
 from qtseg_edge.model.mlfd import FeatureDistribution
 
 STRIDE = 32
+_LARGEST = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,21 @@ class NetworkConfig:
     depths: tuple[int, int, int] = (1, 2, 3)
     heads: int = 8
     mlp_width: int = 2048
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what no network can be built from."""
+        if len(self.depths) != 3:
+            raise ValueError(f"depths must be three numbers, got {self.depths}")
+        for name, value in [
+            *((f.name, getattr(self, f.name)) for f in fields(self) if f.name != "depths"),
+            *(("depths", d) for d in self.depths),
+        ]:
+            if type(value) is not int or not 1 <= value <= _LARGEST:
+                raise ValueError(f"{name} must be a whole number from 1 to {_LARGEST}, got {value!r}")
+        if self.classes < 2:
+            raise ValueError(f"classes must be at least 2, background included, got {self.classes}")
+        if 2 * self.width % self.heads:
+            raise ValueError(f"heads must divide {2 * self.width}, half the channels of the finest level, got {self.heads}")
 
 
 class QTSeg(nn.Module):

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qtseg_edge.errors import UsageError
+from qtseg_edge.errors import IncompatibleError, UsageError
 from qtseg_edge.spec import ModelSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 Uint8 = NDArray[np.uint8]
+INPUT, OUTPUTS = "image", ("mask", "confidence")
 
 
 class Masks(NamedTuple):
@@ -23,6 +26,15 @@ class Masks(NamedTuple):
 
     mask: Uint8
     confidence: Uint8
+
+
+def require_interface(model: Path, names: Iterable[str]) -> None:
+    """names: inputs and outputs that an engine found. Raises IncompatibleError where the graph is not what its metadata says."""
+    missing = {INPUT, *OUTPUTS} - set(names)
+    if missing:
+        raise IncompatibleError(
+            f"{model}: its graph has no {', '.join(sorted(missing))}; export it with: qtseg-edge export CHECKPOINT -o MODEL.onnx"
+        )
 
 
 class Backend(ABC):

@@ -53,6 +53,13 @@ def _open(path: Path, device: str) -> Backend:
     engine, _, precision = device.partition(":")
     if not _installed(engine):
         raise MissingError(f"--device {device}: {engine} is not installed; get it with: pip install 'qtseg-edge[{_EXTRA[engine]}]'")
+    try:
+        return _loaded(path, engine, precision)
+    except ImportError as error:
+        raise MissingError(f"--device {device}: {engine} is installed but does not load ({error})") from error
+
+
+def _loaded(path: Path, engine: str, precision: str) -> Backend:
     if engine == "openvino":
         from qtseg_edge.runtime.openvino import OpenVinoBackend
 

@@ -9,7 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from qtseg_edge.errors import IncompatibleError, QtsegError
-from qtseg_edge.runtime.backend import Backend, Masks
+from qtseg_edge.runtime.backend import INPUT, OUTPUTS, Backend, Masks, require_interface
 from qtseg_edge.runtime.onnx_metadata import spec_from_onnx
 
 _ERRORS_ONLY = 3
@@ -27,12 +27,13 @@ class OnnxRuntimeBackend(Backend):
             self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no base but Exception
             raise IncompatibleError(f"{model}: ONNX Runtime {onnxruntime.__version__} cannot load it ({_first_line(error)})") from error
+        require_interface(model, [tensor.name for tensor in [*self._session.get_inputs(), *self._session.get_outputs()]])
 
     def _infer(self, image: NDArray[np.uint8]) -> Masks:
         if self._session is None:
             raise QtsegError(f"{self.name}: the backend is closed")
         try:
-            mask, confidence = self._session.run(["mask", "confidence"], {"image": image})
+            mask, confidence = self._session.run(OUTPUTS, {INPUT: image})
         except Exception as error:  # as above
             raise QtsegError(f"{self.name}: inference failed ({_first_line(error)})") from error
         return Masks(mask, confidence)

@@ -10,7 +10,7 @@ import openvino
 from numpy.typing import NDArray
 
 from qtseg_edge.errors import IncompatibleError, MissingError, QtsegError
-from qtseg_edge.runtime.backend import Backend, Masks
+from qtseg_edge.runtime.backend import INPUT, Backend, Masks, require_interface
 from qtseg_edge.runtime.onnx_metadata import spec_from_onnx
 
 Precision = Literal["f32", "bf16"]
@@ -32,13 +32,14 @@ class OpenVinoBackend(Backend):
             compiled = core.compile_model(str(model), "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision})
         except RuntimeError as error:
             raise IncompatibleError(f"{model}: OpenVINO {openvino.__version__} cannot compile it ({_last_line(error)})") from error
+        require_interface(model, [name for port in [*compiled.inputs, *compiled.outputs] for name in port.names])
         self._request: openvino.InferRequest | None = compiled.create_infer_request()
 
     def _infer(self, image: NDArray[np.uint8]) -> Masks:
         if self._request is None:
             raise QtsegError(f"{self.name}: the backend is closed")
         try:
-            results = self._request.infer({"image": image}, share_inputs=True, share_outputs=True)
+            results = self._request.infer({INPUT: image}, share_inputs=True, share_outputs=True)
         except RuntimeError as error:
             raise QtsegError(f"{self.name}: inference failed ({_last_line(error)})") from error
         return Masks(results["mask"], results["confidence"])

@@ -86,15 +86,19 @@ class Pipeline:
         except KeyboardInterrupt:
             interrupted = True
         finally:
-            self._captured.cancel()
-            self._segmented.finish()
-            interrupted |= _joined_despite_interrupts(sinks)
-            capture.join(_JOIN_SECONDS)
+            interrupted |= _despite_interrupts(lambda: self._wind_up(capture, sinks))
         if self._error is not None and not isinstance(self._error, QtsegError):
             raise self._error
         stages = {stage: histogram.percentiles() for stage, histogram in self._histograms.items()}
         seconds = time.perf_counter() - started
         return RunReport(self._frames, seconds, self._captured.dropped, self._foreground_frames, stages, self._error, interrupted)
+
+    def _wind_up(self, capture: threading.Thread, sinks: threading.Thread) -> None:
+        """Wait until the files are finalised. May be begun again."""
+        self._captured.cancel()
+        self._segmented.finish()
+        sinks.join()
+        capture.join(_JOIN_SECONDS)
 
     def _capture(self) -> None:
         try:
@@ -170,12 +174,12 @@ class Pipeline:
                 self._error = error
 
 
-def _joined_despite_interrupts(thread: threading.Thread) -> bool:
-    """Wait until the files are finalised, however often the user presses Ctrl-C. True where that happened."""
+def _despite_interrupts(work: Callable[[], None]) -> bool:
+    """Do it to its end, however often the user presses Ctrl-C. True where that happened."""
     interrupted = False
-    while thread.is_alive():
+    while True:
         try:
-            thread.join()
+            work()
+            return interrupted
         except KeyboardInterrupt:
             interrupted = True
-    return interrupted

@@ -10,8 +10,8 @@ from qtseg_edge.spec import Normalisation
 @dataclass(frozen=True)
 class TrainConfig:
     """imgsz: training side. eval_imgsz: side of the validation scores. batch: images per step. empty_share: share of
-    images turned into ones without a lesion. lr: peak of the one-cycle schedule. ema: decay of the averaged weights,
-    which are the ones that are scored and kept."""
+    images turned into ones without a lesion. lr: peak learning rate, reached after `warmup`, a share of the run.
+    ema: decay of the averaged weights, which are the ones that are scored and kept."""
 
     epochs: int = 60
     batch: int = 8

@@ -1,4 +1,4 @@
-"""The training loop: AdamW with a one-cycle schedule, averaged weights, a validation score after every epoch."""
+"""The training loop: AdamW with warm-up and cosine, averaged weights, a validation score after every epoch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from qtseg_edge.data import LabelledImage, labelled_images, read_binary_mask, read_image
@@ -79,6 +79,12 @@ def train(data: Path, run: Path, config: TrainConfig, card_path: Path | None, st
     val_images = Images.read(labelled_images(data / "val"), config.eval_imgsz)
     loaded = load_checkpoint(start) if start else None
     network_config = loaded.config if loaded else NetworkConfig(classes=len(card.classes))
+    if network_config.classes != len(card.classes):
+        raise UsageError(f"{start}: has {network_config.classes} classes, this run trains {len(card.classes)}")
+    if len(train_images.frames) < config.batch:
+        raise UsageError(
+            f"{data / 'train'}: {len(train_images.frames)} images are fewer than a batch; give --batch {len(train_images.frames)}"
+        )
     network = (loaded.network if loaded else build_network(network_config)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     fit = Fit(network, config, steps=len(train_images.frames) // config.batch)
     run.mkdir(parents=True, exist_ok=True)
@@ -111,7 +117,7 @@ class Fit:
         others = [p for p in network.parameters() if p.dim() < 2]
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
         self.optimiser = AdamW(groups, lr=config.lr, fused=True)
-        self.schedule = OneCycleLR(self.optimiser, config.lr, config.epochs * steps, pct_start=config.warmup)
+        self.schedule = LambdaLR(self.optimiser, lambda step: _rate((step + 1) / (config.epochs * steps), config.warmup))
         self.augmentation = Augmentation(config.empty_share)
 
     def averaged_network(self, images: Images) -> QTSeg:
@@ -154,6 +160,7 @@ class Fit:
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
             "torch_rng": torch.get_rng_state(),
+            "python_rng": random.getstate(),
         }
         with replacing(path) as temporary:
             torch.save(state, temporary)
@@ -166,8 +173,9 @@ class Fit:
             self.optimiser.load_state_dict(state["optimiser"])
             self.schedule.load_state_dict(state["schedule"])
             torch.set_rng_state(state["torch_rng"])
+            random.setstate(state["python_rng"])
             return [EpochResult(**result) for result in state["results"]]
-        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        except Exception as error:  # what the restricted unpickler raises on arbitrary bytes has no common base
             raise IncompatibleError(f"{path}: cannot be resumed ({error}); give another --name") from error
 
 
@@ -179,6 +187,13 @@ def score(network: QTSeg, images: Images, config: TrainConfig) -> tuple[float, f
         logits = network(normalise(frame.permute(2, 0, 1)[None].float(), config.normalisation))
         overlaps.append(foreground_overlap(logits[0].argmax(dim=0).numpy().astype(np.uint8), mask.numpy()))
     return float(np.mean([o.dice for o in overlaps])), float(np.mean([o.iou for o in overlaps]))
+
+
+def _rate(progress: float, warmup: float) -> float:
+    """Share of the peak learning rate: linear up to `warmup` of the run, then a cosine down to zero at its end."""
+    if progress < warmup:
+        return progress / warmup
+    return 0.5 + 0.5 * math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup)))
 
 
 def _card(path: Path | None, config: TrainConfig) -> ModelCard:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -10,12 +11,30 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def no_thread_is_left() -> Iterator[None]:
-    """Whatever a test of the runtime does, its threads have ended with it."""
+    """Whatever the test does, its threads have ended with it."""
     before = set(threading.enumerate())
     yield
     left = [thread for thread in threading.enumerate() if thread not in before]
     for thread in left:
         thread.join(2)
     assert not [thread.name for thread in left if thread.is_alive()]
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of two classes for 64x96, its weights drawn at random."""
+    pytest.importorskip("torch", reason="checkpoints are made with torch")
+    from tests.small_models import write_checkpoint
+
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "small.safetensors", size_hw=(64, 96))
+
+
+@pytest.fixture(scope="session")
+def small_onnx(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as an ONNX file of any batch."""
+    pytest.importorskip("onnxsim", reason="exporting needs onnxsim")
+    from qtseg_edge.export import example_frames, export_checkpoint
+
+    return export_checkpoint(small_checkpoint, tmp_path_factory.mktemp("onnx") / "small.onnx", example_frames(), batch=None).onnx

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from qtseg_edge.errors import QtsegError, UsageError
+from qtseg_edge.runtime.frames import SourceInfo
 from qtseg_edge.runtime.sinks import JsonLines, MaskFolder, NullSink, Sink, open_sink, open_sinks
 from tests.media import decoded, numbered_frame
 from tests.runtime.stand_ins import info, result_of
@@ -127,6 +128,39 @@ def test_masks_of_several_classes_hold_their_indices(tmp_path: Path) -> None:
     assert np.array_equal(cv2.imread(str(tmp_path / "clip_000000.png"), cv2.IMREAD_UNCHANGED), mask)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".PNG", ".jpg"])
+def test_the_overlay_of_a_single_image_is_a_picture(tmp_path: Path, suffix: str) -> None:
+    mask = two_discs()
+    result = result_of(np.full((60, 80, 3), (200, 90, 40), np.uint8), mask)
+    sink = open_sink(str(tmp_path / f"a{suffix}"), info(1, images=True))
+    assert sink.needs_picture
+    sink.write(result)
+    sink.close()
+    assert [path.name for path in tmp_path.iterdir()] == [f"a{suffix}"]
+    read = cv2.imread(str(tmp_path / f"a{suffix}"), cv2.IMREAD_COLOR_RGB)
+    assert np.abs(read.astype(np.int16) - result.picture).mean() < (6 if suffix == ".jpg" else 0.001)
+
+
+@pytest.mark.parametrize("about", [info(1), info(2, images=True), info(None, images=True)], ids=["video", "two images", "unknown"])
+def test_a_picture_of_more_than_one_image_is_refused(tmp_path: Path, about: SourceInfo) -> None:
+    with pytest.raises(UsageError, match=r"holds one picture, clip\.mp4 has more; wanted out\.mp4 or masks/"):
+        open_sink(str(tmp_path / "a.png"), about)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.png", "masks/"])
+def test_a_full_disk_is_reported_and_leaves_nothing_half_written(tmp_path: Path, small_disk: None, name: str) -> None:
+    about = info(1, images=True)
+    rng = np.random.default_rng(0)
+    rgb, mask = rng.integers(0, 256, (400, 400, 3), dtype=np.uint8), rng.integers(0, 2, (400, 400), dtype=np.uint8)
+    sink = open_sink(f"{tmp_path}/{name}", about)
+    with pytest.raises(QtsegError, match=r"cannot be written \(File too large\)"):
+        sink.write(result_of(rgb, mask))
+        sink.close()
+    if name == "a.jsonl":
+        sink.abandon()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 def test_a_folder_of_masks_that_goes_away_is_reported(tmp_path: Path) -> None:
     sink = MaskFolder(tmp_path / "masks", info())
     (tmp_path / "masks").rmdir()
@@ -177,7 +211,7 @@ def test_an_existing_folder_needs_no_slash(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["masks", "out.webm", "out", "a.txt", "rtsp://somewhere"])
 def test_an_unknown_kind_is_refused_with_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"wanted out\.mp4, masks/, out\.jsonl or null://"):
+    with pytest.raises(UsageError, match=r"wanted out\.mp4, .*masks/, out\.jsonl or null://"):
         open_sink(text, info())
 
 

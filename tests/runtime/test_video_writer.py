@@ -178,6 +178,23 @@ def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     assert len(decoded(path)) == 1
 
 
+@pytest.mark.parametrize("frames", [3, 80])
+def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path, small_disk: None, frames: int) -> None:
+    """With few frames everything is still in the encoder when the file is closed; with many it is noticed before."""
+    sink = VideoFile(tmp_path / "a.mp4", info())
+    noise = np.random.default_rng(0).integers(0, 256, (80, 128, 192, 3), dtype=np.uint8)
+    written = 0
+    with pytest.raises(QtsegError, match=r"a\.mp4: cannot be written \(File too large\); nothing is left of it"):
+        for index in range(frames):
+            sink.write(result_of(noise[index], index=index))
+            written += 1
+        sink.close()
+    if written < frames:
+        sink.abandon()
+    assert (written < frames) == (frames == 80)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_goes_away_while_writing_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()

@@ -162,13 +162,13 @@ def interrupt_at(step: int) -> Callable[[int, int, str], None]:
 
 @pytest.mark.parametrize("empty_share", [0.0, 0.5])
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tmp_path: Path, data: Path, start: Path, empty_share: float) -> None:
-    config, steps = replace(QUICK, empty_share=empty_share), []
+    config, steps = replace(QUICK, epochs=2, empty_share=empty_share), []
     train(data, tmp_path / "whole", config, None, start, quietly)
     with pytest.raises(Interrupted):
         train(data, tmp_path / "halves", config, None, start, interrupt_at(3))
     assert [row["epoch"] for row in rows(tmp_path / "halves")] == [0]
     train(data, tmp_path / "halves", config, None, start, lambda done, total, note: steps.append(done))
-    assert steps == [3, 4, 5, 6]
+    assert steps == [3, 4]
     assert rows(tmp_path / "halves") == rows(tmp_path / "whole")
     whole, halves = (load_checkpoint(tmp_path / run / "last.safetensors").network.state_dict() for run in ("whole", "halves"))
     assert [name for name in whole if not torch.equal(whole[name], halves[name])] == []
@@ -201,7 +201,7 @@ def test_a_full_disk_keeps_the_state_that_was_there(
     run = copied(trained[0], tmp_path / "run")
     fit = Fit(load_checkpoint(start).network, QUICK, steps=2)
     request.getfixturevalue("small_disk")
-    with pytest.raises((OSError, RuntimeError), match="."):
+    with pytest.raises((OSError, RuntimeError), match="(?i)too large|unexpected pos|writ"):
         fit.save(run / "state.pt", [])
     assert (run / "state.pt").read_bytes() == (trained[0] / "state.pt").read_bytes()
     assert len(list(run.iterdir())) == len(list(trained[0].iterdir()))
