@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
 
 def main() -> None:
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # a damaged image is one line of ours
     app()
 
 
@@ -55,6 +57,9 @@ def _exit_codes(command: Callable[..., None]) -> Callable[..., None]:
                 raise
             notice(f"qtseg-edge: {error.name} is not installed; get it with: pip install 'qtseg-edge[{extra}]'")
             raise typer.Exit(MissingError.exit_code) from error
+        except OSError as error:  # what only the system knows: a full disk, a name too long, a folder without permission
+            notice(f"qtseg-edge: {error.filename or error.filename2 or 'system'}: {error.strerror or error}")
+            raise typer.Exit(QtsegError.exit_code) from error
         except KeyboardInterrupt as error:
             notice("qtseg-edge: interrupted")
             raise typer.Exit(_INTERRUPTED) from error
@@ -146,10 +151,11 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write the frame-in, mask-out ONNX file, after comparing it with torch on real images."""
+    size_hw, images_at_once = _size_hw(imgsz), _batch(batch)
     from qtseg_edge.export import example_frames, export_checkpoint
     from qtseg_edge.report import export_document, export_rows
 
-    report = export_checkpoint(checkpoint, output, images or example_frames(), _size_hw(imgsz), _batch(batch), opset, half_weights)
+    report = export_checkpoint(checkpoint, output, images or example_frames(), size_hw, images_at_once, opset, half_weights)
     if as_json:
         print_json(export_document(report))
     else:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 _LINE_EVERY_SECONDS = 10.0
+_PIPE_WIDTH = 1000  # nothing is cut short for a reader that is no screen
 
 
 class OnProgress(Protocol):
@@ -30,13 +31,16 @@ def print_json(document: Any) -> None:
 
 
 def print_table(columns: list[str], rows: list[list[str]], title: str = "") -> None:
-    """Left-aligned first column, right-aligned numbers."""
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    """Left-aligned first column, right-aligned numbers. Texts are printed as they are: a file may be called `a[1].mp4`."""
+    table = Table(box=None, pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console = Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    if title:
+        console.print(title, soft_wrap=True)
+    console.print(table)
 
 
 @contextmanager

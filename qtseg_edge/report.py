@@ -38,9 +38,10 @@ def run_document(report: RunReport, backend: Backend, source: str, outputs: list
 
 def run_rows(report: RunReport, outputs: list[str]) -> Table:
     dropped = f", {report.dropped} dropped" if report.dropped else ""
+    written = f"; written: {', '.join(outputs)}" if report.frames and report.error is None else ""  # else the error says what is left
     title = (
         f"{report.frames} frames in {report.seconds:.1f} s, {report.fps:.1f} fps{dropped}; "
-        f"foreground in {report.foreground_frames}; written: {', '.join(outputs)}"
+        f"foreground in {report.foreground_frames}{written}"
     )
     rows = [
         [stage, *(f"{value:.1f}" for value in (values.mean, values.p50, values.p95, values.p99, values.max))]

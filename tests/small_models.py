@@ -34,11 +34,17 @@ def small_network(classes: int, seed: int = 7) -> tuple[QTSeg, NetworkConfig]:
     return network, config
 
 
-def write_checkpoint(path: Path, classes: int = 2, normalisation: Normalisation = "scale", size_hw: tuple[int, int] = (96, 96)) -> Path:
+def write_checkpoint(
+    path: Path,
+    classes: int = 2,
+    normalisation: Normalisation = "scale",
+    size_hw: tuple[int, int] = (96, 96),
+    dtype: torch.dtype = torch.float32,
+) -> Path:
     network, config = small_network(classes)
     names = ("background", "polyp", "instrument")[:classes]
     card = ModelCard("small", names, COLOURS[:classes], size_hw, normalisation, licence="CC0")
-    save_checkpoint(path, network, config, card)
+    save_checkpoint(path, network, config, card, dtype)
     return path
 
 

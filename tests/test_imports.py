@@ -53,6 +53,8 @@ def test_lint_forbids_module_level_imports_of_heavy_packages(tmp_path: Path) -> 
     offender = tmp_path / "offender.py"
     offender.write_text("import torch\nimport onnx\n\nprint(torch, onnx)\n")
     config = str(ROOT / "pyproject.toml")
-    result = subprocess.run(["ruff", "check", "--config", config, "--no-cache", str(offender)], capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--config", config, "--no-cache", str(offender)], capture_output=True, text=True
+    )
     assert result.returncode == 1
     assert result.stdout.count("TID253") == 2

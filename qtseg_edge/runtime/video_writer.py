@@ -46,8 +46,9 @@ class VideoFile(Sink):
         self._size_hw = (0, 0)
         self._source: Path | None = None
         self._offset, self._last_pts = Fraction(0), -1
+        options = {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
         try:
-            self._container: OutputContainer = av.open(str(self._pending.temporary.absolute()), "w", options={"movflags": "+faststart"})
+            self._container: OutputContainer = av.open(str(self._pending.temporary.absolute()), "w", options=options)
         except (FFmpegError, OSError) as error:
             raise _failed(path, error) from error
 

@@ -16,3 +16,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
     return export_checkpoint(checkpoint, tmp_path_factory.mktemp("onnx") / "small.onnx", example_frames())
+
+
+@pytest.fixture(scope="session")
+def dynamic(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+    """The same network, for any batch."""
+    return export_checkpoint(checkpoint, tmp_path_factory.mktemp("onnx") / "dynamic.onnx", example_frames(), batch=None)

@@ -141,6 +141,15 @@ def test_a_file_among_several_that_is_no_video_is_refused_before_anything_runs(t
         open_source(str(tmp_path / "*.mp4"))
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tif", ".webp"])
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+def test_an_image_that_is_cut_off_is_not_filled_up(tmp_path: Path, suffix: str, share: float) -> None:
+    path = write_image(tmp_path / f"a{suffix}", np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    cut_off(path, share)
+    with open_source(str(path)) as source, pytest.raises(QtsegError, match=r"a\.\w+: wanted an image, but it does not decode"):
+        list(source)
+
+
 def test_an_image_that_does_not_decode_says_which(tmp_path: Path) -> None:
     write_image(tmp_path / "1.png", numbered_frame(1))
     cut_off(write_image(tmp_path / "2.png", numbered_frame(2)), 0.05)

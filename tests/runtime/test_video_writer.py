@@ -63,8 +63,9 @@ def test_it_is_h264_of_the_kind_that_every_browser_plays(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".m4v", ".mov", ".mkv"])
-def test_every_frame_is_there_once_and_in_order(tmp_path: Path, suffix: str) -> None:
+def test_every_frame_is_there_once_and_in_order(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture) -> None:
     pictures = decoded(written(tmp_path / f"a{suffix}", numbered_frames(40)))
+    assert caplog.records == []  # no option that this container does not know
     assert [number_of(picture) for picture in pictures] == list(range(40))
     assert list(tmp_path.iterdir()) == [tmp_path / f"a{suffix}"]
 

@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from qtseg_edge import __version__
+from qtseg_edge.cli import app
+from qtseg_edge.console import print_table, progress
+from qtseg_edge.runtime.pipeline import STAGES
+from tests.media import decoded, numbered_frame, numbered_frames, write_video
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """`run` takes over Ctrl-C and SIGTERM for the rest of its process."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a video of 12 frames in it."""
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "clip.mp4", numbered_frames(12))
+    return tmp_path
+
+
+def call(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
+
+
+def run(*arguments: str) -> Any:
+    return call("run", "--device", "fake", *arguments)
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_help_lists_the_commands_and_the_notice() -> None:
+    result = call("--help")
+    assert result.exit_code == 0
+    for word in ("run", "export", "evaluate", "train", "Not a medical device"):
+        assert word in result.stdout
+
+
+@pytest.mark.parametrize("command", ["run", "export", "evaluate", "train"])
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_every_command_has_help(command: str, option: str) -> None:
+    result = call(command, option)
+    assert result.exit_code == 0
+    assert f"{command} [OPTIONS]" in result.stdout
+
+
+def test_without_a_command_the_help_is_shown_as_a_usage_error() -> None:
+    result = call()
+    assert result.exit_code == 2
+    assert "Commands" in result.output
+
+
+def test_version() -> None:
+    assert call("--version").stdout == f"qtseg-edge {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["-m", "qtseg_edge.cli"], ["cli.py"]])
+def test_it_runs_as_a_module_and_from_a_checkout(arguments: list[str]) -> None:
+    done = subprocess.run([sys.executable, *arguments, "--version"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"qtseg-edge {__version__}\n"
+
+
+def test_without_an_output_the_overlay_is_named_after_the_video(folder: Path) -> None:
+    result = run("--video", "clip.mp4")
+    assert result.exit_code == 0, result.output
+    assert names_in(folder) == ["clip-overlay.mp4", "clip.mp4"]
+    assert len(decoded(folder / "clip-overlay.mp4")) == 12
+
+
+def test_without_an_output_the_overlay_of_an_image_is_an_image(folder: Path) -> None:
+    cv2.imwrite(str(folder / "photo.jpg"), numbered_frame(3))
+    assert run("--source", "photo.jpg").exit_code == 0
+    assert names_in(folder) == ["clip.mp4", "photo-overlay.png", "photo.jpg"]
+
+
+@pytest.mark.parametrize(("source", "name"), [("*.mp4", "out-overlay.mp4"), ("cl*.mp4", "cl-overlay.mp4"), (".", "out-overlay.mp4")])
+def test_without_an_output_the_overlay_of_many_has_a_plain_name(folder: Path, source: str, name: str) -> None:
+    for number in (1, 2):
+        cv2.imwrite(str(folder / f"{number}.png"), numbered_frame(number))
+        write_video(folder / f"clip{number}.mp4", numbered_frames(2))
+    result = run("--source", source)
+    assert result.exit_code == 0, result.output
+    assert name in names_in(folder)
+
+
+def test_the_table_tells_frames_rate_files_and_the_latency_of_every_stage(folder: Path) -> None:
+    result = run("--video", "clip.mp4", "-o", "a.mp4", "-o", "masks/")
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("12 frames in ")
+    assert lines[0].endswith("fps; foreground in 12; written: a.mp4, masks/")
+    assert lines[1].split() == ["ms", "mean", "p50", "p95", "p99", "max"]
+    assert [line.split("  ")[0].strip() for line in lines[2:]] == list(STAGES)
+    assert result.stderr == "fake on fake. Research use only. Not a medical device.\n"
+
+
+def test_json_is_the_whole_of_standard_output(folder: Path) -> None:
+    result = run("--video", "clip.mp4", "-o", "null://", "--json")
+    document: dict[str, Any] = json.loads(result.stdout)
+    assert document["frames"] == document["foreground_frames"] == 12
+    assert (document["dropped"], document["interrupted"], document["error"]) == (0, False, None)
+    assert (document["model"], document["device"], document["source"], document["outputs"]) == ("fake", "fake", "clip.mp4", ["null://"])
+    assert document["version"] == __version__
+    assert document["fps"] == pytest.approx(12 / document["seconds"], rel=0.05)
+    assert list(document["latency_ms"]) == list(STAGES)
+    assert {stage["count"] for stage in document["latency_ms"].values()} == {12}
+    assert set(document["latency_ms"]["infer"]) == {"count", "mean", "p50", "p95", "p99", "max"}
+
+
+def test_json_tells_the_error_as_well(folder: Path) -> None:
+    data = (folder / "clip.mp4").read_bytes()
+    write_video(folder / "long.mp4", numbered_frames(100), container={"movflags": "+faststart"})
+    data = (folder / "long.mp4").read_bytes()
+    (folder / "long.mp4").write_bytes(data[: int(len(data) * 0.6)])
+    result = run("--video", "long.mp4", "-o", "null://", "--json")
+    assert result.exit_code == 6
+    document = json.loads(result.stdout)
+    assert "broke after frame" in document["error"]
+    assert 0 < document["frames"] < 100
+
+
+@pytest.mark.parametrize("options", [[], ["--video", "clip.mp4", "--source", "clip.mp4"]])
+def test_exactly_one_input_is_wanted(folder: Path, options: list[str]) -> None:
+    result = run(*options)
+    assert result.exit_code == 2
+    assert result.stderr == "qtseg-edge: run: wanted either --video FILE or --source SOURCE\n"
+
+
+@pytest.mark.parametrize("output", ["clip.mp4", "./clip.mp4", "link.mp4"])
+def test_the_input_is_never_overwritten(folder: Path, output: str) -> None:
+    (folder / "link.mp4").symlink_to(folder / "clip.mp4")
+    before = (folder / "clip.mp4").read_bytes()
+    for source in (["--video", "clip.mp4"], ["--source", "cl*.mp4"], ["--source", f"{folder}/clip.mp4"]):
+        result = run(*source, "-o", output)
+        assert result.exit_code == 2
+        assert f"--output {output}: is the input itself; give another name" in result.stderr
+    assert (folder / "clip.mp4").read_bytes() == before
+    assert names_in(folder) == ["clip.mp4", "link.mp4"]
+
+
+def test_masks_never_overwrite_the_images_they_are_of(folder: Path) -> None:
+    (folder / "photos").mkdir()
+    cv2.imwrite(str(folder / "photos" / "a.png"), numbered_frame(1))
+    before = (folder / "photos" / "a.png").read_bytes()
+    for output in ("photos", "photos/"):
+        result = run("--source", "photos", "-o", output)
+        assert result.exit_code == 2
+        assert "its masks would replace the input a.png" in result.stderr
+    assert (folder / "photos" / "a.png").read_bytes() == before
+    assert names_in(folder / "photos") == ["a.png"]
+
+
+@pytest.mark.parametrize("alpha", ["-0.1", "1.1", "opaque", "nan"])
+def test_an_opacity_that_is_none_is_refused(folder: Path, alpha: str) -> None:
+    result = run("--video", "clip.mp4", "-o", "a.mp4", "--alpha", alpha)
+    assert result.exit_code == 2
+    assert "alpha" in result.stderr
+    assert names_in(folder) == ["clip.mp4"]
+
+
+def test_opacity_reaches_the_picture(folder: Path) -> None:
+    rgb = np.full((64, 96, 3), 60, np.uint8)
+    rgb[16:48, 16:80, 0] = 250
+    cv2.imwrite(str(folder / "photo.png"), rgb[..., ::-1])
+    for alpha, colour in (("0", (250, 60, 60)), ("1", (0, 200, 120)), ("0.5", (125, 130, 90))):
+        assert run("--source", "photo.png", "-o", "a.png", "--alpha", alpha).exit_code == 0
+        assert cv2.imread("a.png", cv2.IMREAD_COLOR_RGB)[32, 48].tolist() == pytest.approx(colour, abs=1)
+
+
+def test_the_threshold_reaches_the_mask(folder: Path) -> None:
+    rgb = np.full((64, 96, 3), 20, np.uint8)
+    rgb[:, :48, 0], rgb[:, 48:72, 0] = 240, 160
+    cv2.imwrite(str(folder / "photo.png"), rgb[..., ::-1])
+    areas = []
+    for threshold in ("0.3", "0.8"):
+        assert run("--source", "photo.png", "-o", "a.jsonl", "--threshold", threshold).exit_code == 0
+        areas.append(json.loads((folder / "a.jsonl").read_text(encoding="utf-8"))["mask_area"])
+    assert areas == pytest.approx([64 * 72, 64 * 48], rel=0.05)
+
+
+@pytest.mark.parametrize("policy", ["all", "latest"])
+def test_both_policies_run(folder: Path, policy: str) -> None:
+    result = run("--video", "clip.mp4", "-o", "null://", "--policy", policy, "--json")
+    document = json.loads(result.stdout)
+    assert document["frames"] + document["dropped"] == 12
+    assert policy == "latest" or document["dropped"] == 0
+
+
+def test_an_unknown_policy_is_refused(folder: Path) -> None:
+    result = run("--video", "clip.mp4", "--policy", "some")
+    assert result.exit_code == 2
+    assert "'all', 'latest'" in result.stderr
+
+
+def test_a_name_with_brackets_is_printed_as_it_is(folder: Path) -> None:
+    """rich would take [red] for a colour."""
+    result = run("--video", "clip.mp4", "-o", "a[red].jsonl")
+    assert "written: a[red].jsonl" in result.stdout
+    assert (folder / "a[red].jsonl").exists()
+
+
+def test_a_long_name_is_not_cut_short(folder: Path) -> None:
+    name = "a-rather-long-name-of-a-folder-" * 6
+    (folder / name).mkdir()
+    result = run("--video", "clip.mp4", "-o", f"{name}/a.jsonl")
+    assert f"written: {name}/a.jsonl" in result.stdout.splitlines()[0]
+
+
+def split_with_one_image(folder: Path, name: str = "a") -> Path:
+    for part in ("images", "masks"):
+        (folder / "val" / part).mkdir(parents=True)
+    rgb = np.full((64, 96, 3), 40, np.uint8)
+    rgb[16:48, 16:80, 0] = 250
+    cv2.imwrite(str(folder / "val" / "images" / f"{name}.png"), rgb[..., ::-1])
+    cv2.imwrite(str(folder / "val" / "masks" / f"{name}.png"), (rgb[..., 0] > 127).astype(np.uint8) * 255)
+    return folder / "val"
+
+
+def test_evaluate_prints_the_mean_and_the_worst(folder: Path) -> None:
+    name = "patient [7], a rather long name that a narrow table would cut short " * 2
+    result = call("evaluate", "--device", "fake", "--data", str(split_with_one_image(folder, name)))
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == "fake on fake, 1 images; the mean and the 1 worst"
+    assert lines[1].split() == ["x", "100", "Dice", "IoU", "MAE"]
+    assert lines[2].split()[0] == "mean"
+    assert lines[3].startswith(f"{name}.png ")
+    assert float(lines[2].split()[1]) > 95
+
+
+def test_evaluate_gives_json(folder: Path) -> None:
+    result = call("evaluate", "--device", "fake", "--data", str(split_with_one_image(folder)), "--json")
+    document = json.loads(result.stdout)
+    assert document["images"] == 1
+    assert document["model"] == "fake on fake"
+    assert [score["name"] for score in document["per_image"]] == ["a.png"]
+    assert 0.95 < document["dice"] <= 1
+    assert document["mae"] < 0.05
+
+
+def test_evaluate_without_data_is_a_usage_error(folder: Path) -> None:
+    result = call("evaluate", "--device", "fake", "--data", "nowhere")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("qtseg-edge: nowhere/images: no such folder")
+
+
+def test_a_package_that_is_not_installed_names_its_extra(folder: Path) -> None:
+    program = "import sys; sys.modules['torch'] = None; from qtseg_edge.cli import main; main()"
+    command = [sys.executable, "-c", program, "export", "model.safetensors", "-o", "a.onnx"]
+    done = subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3
+    assert done.stderr == "qtseg-edge: torch is not installed; get it with: pip install 'qtseg-edge[train]'\n"
+
+
+def test_progress_off_a_terminal_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = [100.0]
+    monkeypatch.setattr("qtseg_edge.console.time.perf_counter", lambda: now[0])
+    with progress("run", "frames", 300) as advance:
+        for done in range(1, 301):
+            now[0] += 0.125
+            advance(done)
+    assert capsys.readouterr().err.splitlines() == [
+        "run: 80/300 frames, 8.0 frames/s",
+        "run: 160/300 frames, 8.0 frames/s",
+        "run: 240/300 frames, 8.0 frames/s",
+    ]
+
+
+def test_a_table_prints_texts_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["what", "[x]"], [["[/]", ":smile:"], ["x" * 150, "1"]], "[bold]title[/bold]")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "[bold]title[/bold]"
+    assert lines[1].split() == ["what", "[x]"]
+    assert lines[2].split() == ["[/]", ":smile:"]
+    assert lines[3].startswith("x" * 150)
