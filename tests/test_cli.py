@@ -267,7 +267,7 @@ def test_evaluate_without_data_is_a_usage_error(folder: Path) -> None:
 
 def test_a_package_that_is_not_installed_names_its_extra(folder: Path) -> None:
     program = "import sys; sys.modules['torch'] = None; from qtseg_edge.cli import main; main()"
-    command = [sys.executable, "-c", program, "export", "model.safetensors", "-o", "a.onnx"]
+    command = [sys.executable, "-c", program, "train", "--data", "."]
     done = subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
     assert done.returncode == 3
     assert done.stderr == "qtseg-edge: torch is not installed; get it with: pip install 'qtseg-edge[train]'\n"

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from tests.media import blanked, cut_off, decoded, number_of, numbered_frame, numbered_frames, write_sound, write_video
+from qtseg_edge.cli import app
+from tests.media import blanked, cut_off, decoded, number_of, numbered_frame, numbered_frames, require_forbidden, write_sound, write_video
 
 ROOT = Path(__file__).parents[1]
 FASTSTART = {"movflags": "+faststart"}
@@ -21,16 +24,23 @@ BANNER = "fake on fake. Research use only. Not a medical device."
 
 
 class Outcome:
-    """What a command left behind: exit code, the lines on both outputs, and the files that were not there before."""
+    """What a command left behind: exit code, the lines on both outputs, and the files that were not there before.
 
-    def __init__(self, folder: Path, arguments: list[str], prepare: Callable[[], None] | None = None, hidden: str = "") -> None:
+    alone: run in a process of its own, where what C libraries print is seen too. prepare: done in that process before. hidden: packages
+    that it has not got.
+    """
+
+    def __init__(
+        self, folder: Path, arguments: list[str], *, alone: bool = False, prepare: Callable[[], None] | None = None, hidden: str = ""
+    ) -> None:
         before = set(folder.rglob("*"))
-        program = f"import sys; sys.modules.update(dict.fromkeys({hidden.split()!r})); from qtseg_edge.cli import main; main()"
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "300"}
-        command = [sys.executable, "-W", "error", "-c", program, *arguments]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, preexec_fn=prepare)
-        self.code, self.out, self.err = done.returncode, done.stdout.splitlines(), done.stderr.splitlines()
-        self.err = [line for line in self.err if not line.startswith("libpng error")]  # the library prints that by itself
+        if alone or prepare or hidden:
+            self.code, out, err = in_its_own_process(folder, arguments, prepare, hidden)
+        else:
+            result = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
+            self.code, out, err = result.exit_code, result.stdout, result.stderr
+        self.out = out.splitlines()
+        self.err = [line for line in err.splitlines() if not line.startswith("libpng error")]  # the library prints that by itself
         self.left = sorted(str(path.relative_to(folder)) for path in set(folder.rglob("*")) - before if path.is_file())
 
     def require_refused(self, code: int, *parts: str) -> None:
@@ -40,9 +50,27 @@ class Outcome:
         assert all(part in self.err[0] for part in parts), self.err[0]
 
 
-def run_on(source: Path | str, *options: str, folder: Path, prepare: Callable[[], None] | None = None) -> Outcome:
+def in_its_own_process(folder: Path, arguments: list[str], prepare: Callable[[], None] | None, hidden: str) -> tuple[int, str, str]:
+    program = f"import sys; sys.modules.update(dict.fromkeys({hidden.split()!r})); from qtseg_edge.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "300"}
+    command = [sys.executable, "-W", "error", "-c", program, *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, preexec_fn=prepare)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Commands run in the test's folder; what `run` does to Ctrl-C and SIGTERM is undone."""
+    monkeypatch.chdir(tmp_path)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def run_on(source: Path | str, *options: str, folder: Path, alone: bool = False, prepare: Callable[[], None] | None = None) -> Outcome:
     outputs = ["-o", "a.mp4", "-o", "a.jsonl", "-o", "masks/"]
-    return Outcome(folder, ["run", "--source", str(source), "--device", "fake", *outputs, *options], prepare)
+    return Outcome(folder, ["run", "--source", str(source), "--device", "fake", *outputs, *options], alone=alone, prepare=prepare)
 
 
 def text_file(path: Path) -> Path:
@@ -100,7 +128,7 @@ def test_what_turns_out_broken_at_its_first_frame_leaves_nothing(tmp_path: Path,
     else:
         path = write_video(tmp_path / name, numbered_frames(30), container=FASTSTART)
         blanked(path, (path.read_bytes().index(b"mdat") + 8) / path.stat().st_size, 1.0)
-    outcome = run_on(name, folder=tmp_path)
+    outcome = run_on(name, folder=tmp_path, alone=True)
     assert (outcome.code, outcome.left) == (1, [])
     assert not any("Traceback" in line for line in outcome.err)
     assert outcome.err[-1].startswith(f"qtseg-edge: {name}: ")
@@ -110,7 +138,7 @@ def test_a_broken_image_among_good_ones_keeps_what_came_before(tmp_path: Path) -
     for name in ("1.png", "3.png"):
         cv2.imwrite(str(tmp_path / name), numbered_frame(1))
     broken_image(tmp_path / "2.png")
-    outcome = run_on(".", folder=tmp_path)
+    outcome = run_on(".", folder=tmp_path, alone=True)
     assert outcome.code == 1
     assert outcome.err[0] == BANNER
     assert outcome.err[1].startswith("qtseg-edge: 2.png: wanted an image, but it does not decode")
@@ -136,7 +164,7 @@ def assert_good_part(folder: Path, outcome: Outcome, frames: int) -> int:
 
 def test_a_video_cut_in_the_middle_gives_its_good_part_and_exit_code_6(tmp_path: Path) -> None:
     path = cut_off(write_video(tmp_path / "clip.mp4", numbered_frames(150), container=FASTSTART), 0.6)
-    count = assert_good_part(tmp_path, run_on(path.name, folder=tmp_path), 150)
+    count = assert_good_part(tmp_path, run_on(path.name, folder=tmp_path, alone=True), 150)
     assert count > 50
 
 
@@ -153,7 +181,7 @@ def test_a_video_damaged_in_the_middle_gives_its_good_part_and_exit_code_6(tmp_p
     texture = np.random.default_rng(3).integers(0, 60, (48, 464, 3), dtype=np.uint8)
     frames = [numbered_frame(n) // 4 * 3 + texture[:, 2 * n : 2 * n + 64] for n in range(150)]
     path = blanked(write_video(tmp_path / name, frames, **DAMAGED[name]), 0.5, 0.6)  # type: ignore[arg-type]
-    count = assert_good_part(tmp_path, run_on(path.name, folder=tmp_path), 150)
+    count = assert_good_part(tmp_path, run_on(path.name, folder=tmp_path, alone=True), 150)
     assert count > 20
 
 
@@ -168,19 +196,29 @@ def test_damage_that_hits_no_picture_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_file_that_may_not_be_read_is_one_line(tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may read everything")
-    write_video(tmp_path / "clip.mp4", numbered_frames(3)).chmod(0)
-    run_on("clip.mp4", folder=tmp_path).require_refused(1, "Permission denied")
+    clip = write_video(tmp_path / "clip.mp4", numbered_frames(3))
+    clip.chmod(0)
+    require_forbidden(clip, os.R_OK)
+    run_on("clip.mp4", folder=tmp_path).require_refused(1, "clip.mp4: not a video that can be opened (Permission denied)")
+
+
+def test_a_file_in_a_folder_that_may_not_be_entered_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir()
+    write_video(tmp_path / "closed" / "clip.mp4", numbered_frames(3))
+    (tmp_path / "closed").chmod(0)
+    try:
+        require_forbidden(tmp_path / "closed", os.R_OK)
+        run_on("closed/clip.mp4", folder=tmp_path).require_refused(1, "closed/clip.mp4: Permission denied")
+    finally:
+        (tmp_path / "closed").chmod(0o700)
 
 
 def test_a_folder_that_may_not_be_written_is_one_line(tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may write everywhere")
-    clip = write_video(tmp_path / "clip.mp4", numbered_frames(3))
+    write_video(tmp_path / "clip.mp4", numbered_frames(30))
     (tmp_path / "out").mkdir(mode=0o500)
+    require_forbidden(tmp_path / "out", os.W_OK)
     for output in ("out/a.mp4", "out/a.jsonl", "out/masks/", "out/"):
-        outcome = Outcome(tmp_path, ["run", "--video", clip.name, "--device", "fake", "-o", output])
+        outcome = Outcome(tmp_path, ["run", "--video", "clip.mp4", "--device", "fake", "-o", output])
         assert (outcome.code, outcome.left) == (1, [])
         assert outcome.err[-1].startswith(f"qtseg-edge: {output.rstrip('/')}: cannot be written")
 
@@ -219,7 +257,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path: Path,
         source = "clip.png"
     else:
         source = write_video(tmp_path / "clip.avi", noise, codec="mjpeg", pix_fmt="yuvj420p").name
-    outcome = Outcome(tmp_path, ["run", "--source", source, "--device", "fake", "-o", output], small_files)
+    outcome = Outcome(tmp_path, ["run", "--source", source, "--device", "fake", "-o", output], prepare=small_files)
     assert (outcome.code, outcome.left, len(outcome.err)) == (1, [], 2), outcome.err
     assert outcome.err[1].startswith("qtseg-edge: ")
     assert outcome.err[1].endswith("cannot be written (File too large); nothing is left of it, give another --output")

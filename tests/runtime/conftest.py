@@ -21,7 +21,8 @@ def no_thread_is_left() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network of two classes for 64x96, its weights drawn at random."""
-    pytest.importorskip("torch", reason="checkpoints are made with torch")
+    torch = pytest.importorskip("torch", reason="checkpoints are made with torch")
+    torch.set_num_threads(1)  # a network this small loses time to a second thread
     from tests.small_models import write_checkpoint
 
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "small.safetensors", size_hw=(64, 96))
