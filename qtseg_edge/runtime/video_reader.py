@@ -59,7 +59,7 @@ class VideoReader:
         self.info = SourceInfo(str(path), rate, time_base, self._expected_frames(rate), aspect, files=(path,))
 
     def __iter__(self) -> Iterator[Frame]:
-        index, first, last, shown = 0, Fraction(0), Fraction(0), Fraction(0)
+        index, first, last = 0, Fraction(0), Fraction(0)
         pictures = self._pictures()
         while True:
             read_at = time.perf_counter()
@@ -79,10 +79,9 @@ class VideoReader:
                 last = stamp - first
             else:  # a raw stream has no times, H.264 in AVI has wrong ones
                 last += 1 / self.info.rate
-            shown = (picture.duration or 0) * self.info.time_base or 1 / self.info.rate
             yield Frame(rgb, index, last, self._path, (time.perf_counter() - read_at) * 1e3, read_at)
             index += 1
-        self._require_end(index, last, last + shown)
+        self._require_end(index, last)
 
     def close(self) -> None:
         self._container.close()
@@ -128,13 +127,13 @@ class VideoReader:
             return None
         return self._stream.duration * self._stream.time_base
 
-    def _require_end(self, frames: int, last: Fraction, end: Fraction) -> None:
+    def _require_end(self, frames: int, last: Fraction) -> None:
         if frames == 0:
             raise QtsegError(f"{self._path}: holds no frame that can be decoded")
         announced = self._announced_seconds()
-        if announced is None:
+        if announced is None or 0 < self._stream.frames <= frames:  # the last picture may be shown for long
             return
-        missing = announced - end
+        missing = announced - (last + 1 / self.info.rate)
         if missing > max(_SHORTFALL_SECONDS, announced * _SHORTFALL_SHARE):
             raise self._broken(frames, last, f"{float(missing):.1f} s missing of the {float(announced):.1f} s it announces")
 

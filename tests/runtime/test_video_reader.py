@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -84,13 +85,18 @@ def test_h264_in_avi_whose_times_are_out_of_order_never_goes_back(tmp_path: Path
     assert abs(times[-1] - Fraction(39, 25)) <= Fraction(2, 25)
 
 
-def test_a_gif_is_read_with_its_last_picture_shown_for_long(tmp_path: Path) -> None:
+def test_a_gif_is_whole_though_its_last_picture_is_shown_for_long(tmp_path: Path) -> None:
     """The length that it announces ends with that picture, not a frame after it began."""
-    originals = [np.full((48, 64, 3), level, np.uint8) for level in (10, 120, 240)]
-    path = write_video(tmp_path / "a.gif", originals, codec="gif", pix_fmt="gray", times=[0, 10, 500], time_base=Fraction(1, 100))
+    originals = [np.full((48, 64, 3), 8 * level, np.uint8) for level in range(30)]
+    times = [0, *range(7, 297, 10)]
+    path = write_video(tmp_path / "a.gif", originals, codec="gif", pix_fmt="gray", times=times, time_base=Fraction(1, 100))
+    data = bytearray(path.read_bytes())
+    delay = data.rindex(b"\x21\xf9\x04") + 4
+    data[delay : delay + 2] = (600).to_bytes(2, "little")  # hundredths of a second
+    path.write_bytes(data)
     frames = frames_of(path)
-    assert [frame.time for frame in frames] == [0, Fraction(1, 10), 5]
-    assert [int(frame.rgb.mean()) for frame in frames] == [10, 120, 240]
+    assert [frame.time for frame in frames] == [Fraction(time, 100) for time in times]
+    assert [int(frame.rgb.mean()) for frame in frames] == list(range(0, 240, 8))
 
 
 @pytest.mark.parametrize("size_hw", [(33, 47), (47, 33), (1, 1), (3, 200)])
@@ -181,6 +187,15 @@ def test_a_sound_track_changes_nothing(tmp_path: Path) -> None:
 def test_a_sound_track_longer_than_the_picture_is_no_loss(tmp_path: Path, suffix: str) -> None:
     path = write_video(tmp_path / f"a{suffix}", numbered_frames(3), sound=True)  # 0.12 s of picture, 1 s of sound
     assert len(frames_of(path)) == 3
+
+
+def test_a_length_that_may_be_that_of_the_sound_is_not_believed(tmp_path: Path) -> None:
+    """Without the tag that FFmpeg writes, as other programs leave it out, the video seems to be as long as the whole file."""
+    path = write_video(tmp_path / "a.mkv", numbered_frames(3), sound=True)
+    path.write_bytes(path.read_bytes().replace(b"DURATION", b"DURATIOM"))
+    with VideoReader(path) as reader:
+        assert reader.info.frames is None
+        assert len(list(reader)) == 3
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.avi"])
@@ -298,6 +313,23 @@ def test_nothing_the_decoder_made_up_is_handed_on(tmp_path: Path, name: str) -> 
     assert 20 < len(frames) < 70
     assert all(np.array_equal(frame.rgb, wanted.rgb) for frame, wanted in zip(frames, intact, strict=False))
     assert f"broke after frame {len(frames) - 1} at {(len(frames) - 1) / 25:.2f} s" in str(error)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_pictures_made_up_from_a_damaged_one_are_not_handed_on(tmp_path: Path, share: float) -> None:
+    """The B-frames before it in time are decoded after it, and carry no mark of their own."""
+    texture = np.random.default_rng(3).integers(0, 60, (96, 328, 3), dtype=np.uint8)
+    originals = [numbered_frame(n, (96, 128)) // 2 + texture[:, 2 * n : 2 * n + 128] for n in range(100)]
+    path = write_video(tmp_path / "a.mp4", originals, options={"preset": "fast", "bf": "3", "g": "50"})
+    whole, intact = path.read_bytes(), frames_of(path)
+    with av.open(str(path)) as file:
+        packets = [(packet.size, packet.pos) for packet in file.demux(video=0) if packet.size and not packet.is_keyframe]
+    for size, position in sorted(packets[20:80])[-4:]:  # the largest: pictures that others are made from
+        start, end = position + int(size * share), position + size
+        path.write_bytes(whole[:start] + bytes(end - start) + whole[end:])
+        frames, _ = read_until_lost(path)
+        assert len(frames) > 10
+        assert all(np.array_equal(frame.rgb, wanted.rgb) for frame, wanted in zip(frames, intact, strict=False))
 
 
 def test_damage_to_the_first_picture_is_no_video(tmp_path: Path) -> None:

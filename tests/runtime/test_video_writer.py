@@ -133,7 +133,7 @@ def test_the_shape_of_the_pixels_is_kept(tmp_path: Path, aspect: Fraction) -> No
 
 
 def test_a_second_source_goes_on_a_frame_after_the_first(tmp_path: Path) -> None:
-    sink = VideoFile(tmp_path / "a.mp4", info())
+    sink = VideoFile(tmp_path / "a.mp4", info(time_base=Fraction(1, 1000)))
     for source in ("1.mp4", "2.mp4", "3.mp4"):
         for index in range(3):
             sink.write(result_of(numbered_frame(index), index=index, source=source))
