@@ -121,5 +121,5 @@ def _require_size(what: str, size_hw: tuple[int, ...]) -> None:
 def _parsed(what: str, text: str, build: Callable[[dict[str, Any]], T]) -> T:
     try:
         return build(json.loads(text))
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise IncompatibleError(f"{what}: not readable ({type(error).__name__}: {error}); export the model again") from error

@@ -1,7 +1,8 @@
 """Letterbox geometry: the one place where frames are resized, for training, calibration, evaluation and the runtime.
 
 A frame is scaled to fit, area-averaged, placed at the top left and padded with zeros at the bottom and right. For a square input
-this is the authors' contract (longest side = S, the other `int(side * S / longest)`).
+this is the authors' contract (longest side = S, the other `int(side * S / longest)`). Labels take the nearest pixel centre: OpenCV's plain
+`INTER_NEAREST` takes the corner of each cell, half a pixel beside the area average of the image.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ class Letterbox:
         """Class indices (h, w) of `source_hw` -> (H, W), nearest, padding 0."""
         content_h, content_w = self.content_hw
         out = np.zeros(self.size_hw, np.uint8)
-        out[:content_h, :content_w] = _resized(mask, (content_h, content_w), cv2.INTER_NEAREST)
+        out[:content_h, :content_w] = _resized(mask, (content_h, content_w), cv2.INTER_NEAREST_EXACT)
         return out
 
     def labels_to_source(self, mask: Uint8) -> Uint8:
         """Class indices (H, W) -> (h, w) of `source_hw`: padding cropped away, nearest."""
         content_h, content_w = self.content_hw
-        return _resized(mask[:content_h, :content_w], self.source_hw, cv2.INTER_NEAREST)
+        return _resized(mask[:content_h, :content_w], self.source_hw, cv2.INTER_NEAREST_EXACT)
 
     def levels_to_source(self, levels: Uint8) -> Uint8:
         """A continuous map (H, W), such as probability x 255 -> (h, w) of `source_hw`: padding cropped away, bilinear."""

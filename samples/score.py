@@ -1,7 +1,7 @@
 """Score the masks of the sample clip against its ground truth.
 
-    qtseg-edge run --video samples/colonoscopy.mp4 -o masks/
-    python samples/score.py masks
+qtseg-edge run --video samples/colonoscopy.mp4 -o masks/
+python samples/score.py masks
 """
 
 from __future__ import annotations
