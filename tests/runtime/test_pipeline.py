@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import _thread
 import itertools
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -230,6 +231,15 @@ def test_an_interrupt_before_the_first_result_leaves_nothing() -> None:
     assert (report.interrupted, report.frames, sink.ended) == (True, 0, ["abandoned"])
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Where the tests run in the background of a shell, Ctrl-C is ignored, and Python then does not turn it into KeyboardInterrupt."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupts_while_the_outputs_are_finalised_do_not_cut_that_short() -> None:
     class SlowToClose(ListSink):
         def close(self) -> None:
