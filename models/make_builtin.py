@@ -21,11 +21,16 @@ NAME = "kvasir-seg-polyp"
 HERE = Path(__file__).parent
 
 
-def main(best: Annotated[Path, typer.Argument(help="The checkpoint of the run.")]) -> None:
+def main(
+    best: Annotated[Path, typer.Argument(help="The checkpoint of the run.")],
+    bf16_verified: Annotated[bool, typer.Option("--bf16-verified", help="docs/decisions/measure_devices.py has passed with it.")] = False,
+) -> None:
     trained = load_checkpoint(best)
     card = ModelCard.from_json((HERE / f"{NAME}.card.json").read_text(encoding="utf-8"))
     shipped = HERE / f"{NAME}.safetensors"
-    save_checkpoint(shipped, trained.network, trained.config, replace(card, scores=trained.card.scores), torch.float16)
+    save_checkpoint(
+        shipped, trained.network, trained.config, replace(card, scores=trained.card.scores, bf16_verified=bf16_verified), torch.float16
+    )
     report = export_checkpoint(shipped, HERE.parent / "qtseg_edge" / "assets" / f"{NAME}.onnx", example_frames(), half_weights=True)
     print(f"{report.onnx}: {report.bytes / 1e6:.1f} MB, {report.parity}")
 

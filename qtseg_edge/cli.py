@@ -131,11 +131,11 @@ def run(
             print_json(run_document(report, backend, text, outputs))
         else:
             print_table(*run_rows(report, outputs))
-    if report.interrupted:
-        notice("qtseg-edge: interrupted; the outputs hold every frame up to here")
-        raise typer.Exit(_INTERRUPTED)
     if report.error is not None:
         raise report.error
+    if report.interrupted:
+        notice(f"qtseg-edge: interrupted; {'the outputs hold every frame up to here' if report.frames else 'nothing was written'}")
+        raise typer.Exit(_INTERRUPTED)
 
 
 @app.command()

@@ -63,7 +63,10 @@ def _read(path: Path, flags: int) -> Uint8:
         encoded = np.fromfile(path, np.uint8)
     except OSError as error:
         raise QtsegError(f"{path}: cannot be read ({error.strerror})") from error
-    decoded = cv2.imdecode(encoded, flags) if encoded.size else None
+    try:
+        decoded = cv2.imdecode(encoded, flags) if encoded.size else None
+    except cv2.error as error:  # a size beyond its limits
+        raise QtsegError(f"{path}: wanted an image, but OpenCV refuses it ({error.err})") from error
     if decoded is None:
         raise QtsegError(f"{path}: wanted an image, but it does not decode ({encoded.size} bytes)")
     return decoded  # type: ignore[return-value]

@@ -50,13 +50,14 @@ def compare_with_torch(onnx_path: Path, checkpoint: Checkpoint, spec: ModelSpec,
     session = onnxruntime.InferenceSession(str(onnx_path), options, providers=["CPUExecutionProvider"])
     shares, levels = [], 0
     for first in range(0, len(frames), batch):
+        real = len(frames[first : first + batch])
         chunk = _padded(frames[first : first + batch], batch)
         with torch.inference_mode():
             mask, confidence = (tensor.numpy() for tensor in module(torch.from_numpy(chunk)))
         onnx_mask, onnx_confidence = session.run(["mask", "confidence"], {"image": chunk})
-        shares.append(agreement(mask, onnx_mask))
-        same = mask == onnx_mask
-        differences = np.abs(confidence.astype(np.int16) - onnx_confidence.astype(np.int16))[same]
+        shares += [agreement(mask[n], onnx_mask[n]) for n in range(real)]
+        same = mask[:real] == onnx_mask[:real]
+        differences = np.abs(confidence[:real].astype(np.int16) - onnx_confidence[:real].astype(np.int16))[same]
         levels = max(levels, int(differences.max(initial=0)))
     return Parity(len(frames), float(np.mean(shares)), levels)
 

@@ -45,8 +45,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         config, card, state = _read_own(path)
     else:
         config, card, state = _read_authors(path)
+    _require_fit(config, state, path)
     network = build_network(config)
-    _load_strictly(network, state, path)
+    network.load_state_dict(state)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Checkpoint(network.eval(), config, card, digest)
 
@@ -103,16 +104,21 @@ def _read_authors(path: Path) -> tuple[NetworkConfig, ModelCard, dict[str, Tenso
     if not isinstance(state, dict) or not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise IncompatibleError(f"{path}: wanted a state dict of tensors, got {type(state).__name__} without them")
     config, side = config_from_authors(path.with_name("cfg.json"))
-    network = build_network(config)
-    renamed = state_from_authors(state, network.state_dict(), path)
+    renamed = state_from_authors(state, _expected(config), path)
     names = ("background", "foreground") if config.classes == 2 else ("background", *(f"class {k}" for k in range(1, config.classes)))
     colours = tuple(_PALETTE[k] if k < len(_PALETTE) else ((67 * k) % 256, (131 * k) % 256, (199 * k) % 256) for k in range(config.classes))
     card = ModelCard(path.stem, names, colours, (side, side), "minmax", training="authors' checkpoint, QTSeg v0.3.1 format")
     return config, card, renamed
 
 
-def _load_strictly(network: QTSeg, state: dict[str, Tensor], path: Path) -> None:
-    expected = network.state_dict()
+def _expected(config: NetworkConfig) -> dict[str, Tensor]:
+    """Names and shapes without memory: a wrong width must not ask for gigabytes before it is found out."""
+    with torch.device("meta"):
+        return build_network(config).state_dict()
+
+
+def _require_fit(config: NetworkConfig, state: dict[str, Tensor], path: Path) -> None:
+    expected = _expected(config)
     missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or unknown:
         what = f"lacks {missing[0]}" if missing else f"has unknown {unknown[0]}"
@@ -126,4 +132,3 @@ def _load_strictly(network: QTSeg, state: dict[str, Tensor], path: Path) -> None
             f"{path}: {len(wrong)} tensors of the wrong shape, first {name}: "
             f"wanted {tuple(expected[name].shape)}, got {tuple(state[name].shape)}"
         )
-    network.load_state_dict(state)

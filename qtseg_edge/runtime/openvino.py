@@ -14,7 +14,6 @@ from qtseg_edge.runtime.backend import INPUT, Backend, Masks, require_interface
 from qtseg_edge.runtime.onnx_metadata import spec_from_onnx
 
 Precision = Literal["f32", "bf16"]
-PRECISIONS: tuple[Precision, ...] = ("f32", "bf16")
 
 
 class OpenVinoBackend(Backend):

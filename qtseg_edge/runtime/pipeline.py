@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qtseg_edge.errors import QtsegError
+from qtseg_edge.errors import QtsegError, SourceLostError
 from qtseg_edge.runtime.frames import Frame, Source
 from qtseg_edge.runtime.handoff import Handoff, HandoffClosedError, Policy
 from qtseg_edge.runtime.overlay import Overlay
@@ -152,7 +152,8 @@ class Pipeline:
             *((drawn - started) * 1e3, (written - drawn) * 1e3, (written - frame.read_at) * 1e3),
         )
         for stage, latency in zip(STAGES, latencies, strict=True):
-            self._histograms[stage].add(latency)
+            if latency is not None:
+                self._histograms[stage].add(latency)
         self._frames += 1
         self._foreground_frames += result.area > 0
         self._on_frame(self._frames)
@@ -168,9 +169,12 @@ class Pipeline:
             self._record(error)
 
     def _record(self, error: BaseException) -> None:
-        """The first error is the one that ended the run; the others follow from it."""
+        """The first error is the one that ended the run; the others follow from it.
+
+        But what was read before a source broke is still to be segmented and written: where that fails too, it must be known.
+        """
         with self._error_lock:
-            if self._error is None:
+            if self._error is None or isinstance(self._error, SourceLostError):
                 self._error = error
 
 

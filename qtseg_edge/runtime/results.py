@@ -38,5 +38,6 @@ class Result:
         """RGB (h, w, 3) with the mask drawn on it."""
         share = self.area / self.segmentation.mask.size
         status = f"{float(self.frame.time):7.2f} s  {self.classes[1] if len(self.classes) == 2 else 'foreground'} {share:.1%}"
-        status += f"  {self.segmentation.infer_ms:.0f} ms  research use only"
+        infer_ms = self.segmentation.infer_ms
+        status += f"  {'no picture' if infer_ms is None else f'{infer_ms:.0f} ms'}  research use only"
         return self.overlay.draw(self.frame.rgb, self.segmentation.mask, status)

@@ -23,13 +23,14 @@ class Segmentation:
     """One frame's result, owned by the caller.
 
     mask: class index (h, w), uint8, at the frame's size. confidence: probability of that class x 255, (h, w), uint8.
-    Latencies in milliseconds: prepare (letterbox), infer (backend), restore (back to the frame's size).
+    Latencies in milliseconds: prepare (letterbox), infer (backend; None where it was not asked), restore (back to
+    the frame's size).
     """
 
     mask: Uint8
     confidence: Uint8
     prepare_ms: float
-    infer_ms: float
+    infer_ms: float | None
     restore_ms: float
 
 
@@ -62,7 +63,7 @@ class Segmenter:
         prepared = time.perf_counter()
         if flat:
             mask, confidence = np.zeros(frame.shape[:2], np.uint8), np.full(frame.shape[:2], 255, np.uint8)
-            return Segmentation(mask, confidence, _ms(started, prepared), 0.0, _ms(prepared, time.perf_counter()))
+            return Segmentation(mask, confidence, _ms(started, prepared), None, _ms(prepared, time.perf_counter()))
         masks = self.backend.infer(self._input)
         inferred = time.perf_counter()
         mask, confidence = self._restore(masks, letterbox)

@@ -60,6 +60,10 @@ class MaskFolder(Sink):
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _unwritable(folder, error) from error
+        if stale := sum(path.suffix == ".png" for path in folder.iterdir()):
+            raise UsageError(
+                f"--output {folder}/: holds {stale} PNG files already, old masks would look like new ones; give an empty folder"
+            )
         if not os.access(folder, os.W_OK):
             raise QtsegError(f"{folder}: cannot be written to; give another --output")
 
@@ -153,6 +157,8 @@ def open_sink(text: str, info: SourceInfo) -> Sink:
     """text: an output as the user typed it. Raises UsageError (unknown kind), MissingError, QtsegError (not writable)."""
     if text == "null://":
         return NullSink()
+    if not text:
+        raise UsageError(f"--output: is empty; {_WANTED}")
     path = Path(text)
     if text.endswith(("/", os.sep)) or path.is_dir():
         return MaskFolder(path, info)
@@ -227,5 +233,5 @@ def _record(result: Result) -> dict[str, Any]:
         "mask_area": result.area,
         "mask_share": round(result.area / segmentation.mask.size, 6),
         "regions": regions,
-        "latency_ms": {name: round(value, 3) for name, value in latencies.items()},
+        "latency_ms": {name: None if value is None else round(value, 3) for name, value in latencies.items()},
     }

@@ -36,15 +36,16 @@ class FileSequence:
                 f"{name}: several inputs are called {repeated[0]!r}, their outputs would overwrite each other; give them one by one"
             )
         self._paths = paths
-        expected: list[int | None] = []
-        first: SourceInfo | None = None
+        infos: list[SourceInfo] = []
         for path in paths:
             with _open_one(path) as source:
-                first = first or source.info
-                expected.append(source.info.frames)
-        assert first is not None  # paths is never empty
-        total = None if None in expected else sum(count or 0 for count in expected)
-        self.info = replace(first, name=name, frames=total, files=tuple(paths))
+                infos.append(source.info)
+        if len({info.images for info in infos}) > 1:
+            raise UsageError(f"{name}: matches images and videos; give them one by one")
+        counts = [info.frames for info in infos]
+        total = None if None in counts else sum(count or 0 for count in counts)
+        # The finest of the time bases, so that no file's frames have to be moved.
+        self.info = replace(infos[0], name=name, frames=total, time_base=min(info.time_base for info in infos), files=tuple(paths))
 
     def __iter__(self) -> Iterator[Frame]:
         for path in self._paths:

@@ -46,6 +46,7 @@ class VideoFile(Sink):
         self._size_hw = (0, 0)
         self._source: Path | None = None
         self._offset, self._last_pts = Fraction(0), -1
+        self._last_time = self._last_step = Fraction(0)  # of the frame before, and how long it was shown
         options = {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
         try:
             self._container: OutputContainer = av.open(str(self._pending.temporary.absolute()), "w", options=options)
@@ -55,10 +56,16 @@ class VideoFile(Sink):
     def write(self, result: Result) -> None:
         picture = result.picture
         if self._stream is None:
-            self._stream = self._opened(picture)
+            try:
+                self._stream = self._opened(picture)
+            except (FFmpegError, OSError) as error:
+                raise _failed(self._pending.path, error) from error
         if self._source is not None and result.frame.source != self._source:
-            self._offset = (self._last_pts * self._time_base) + 1 / self._info.rate
-        self._source = result.frame.source
+            self._offset = self._last_pts * self._time_base + (self._last_step or 1 / self._info.rate)
+            self._last_step = Fraction(0)
+        elif result.frame.time > self._last_time:
+            self._last_step = result.frame.time - self._last_time
+        self._source, self._last_time = result.frame.source, result.frame.time
         video_frame = av.VideoFrame.from_ndarray(self._fitted(picture), format="rgb24")
         pts = max(round((self._offset + result.frame.time) / self._time_base), self._last_pts + 1)
         video_frame.pts, video_frame.time_base = pts, self._time_base

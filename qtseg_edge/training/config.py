@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from qtseg_edge.errors import UsageError
 from qtseg_edge.spec import Normalisation
 
 
@@ -24,3 +26,12 @@ class TrainConfig:
     empty_share: float = 0.05
     normalisation: Normalisation = "scale"
     seed: int = 42
+
+    def __post_init__(self) -> None:
+        for name, side in (("--imgsz", self.imgsz), ("eval_imgsz", self.eval_imgsz)):
+            if side <= 0 or side % 32:
+                raise UsageError(f"{name}: wanted a multiple of 32, got {side}; try {max(32, round(side / 32) * 32)}")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise UsageError(f"--lr: wanted a positive number, got {self.lr}")
+        if self.epochs < 1 or self.batch < 2:
+            raise UsageError(f"wanted at least 1 epoch and batches of 2, got --epochs {self.epochs} --batch {self.batch}")

@@ -88,10 +88,9 @@ def train(data: Path, run: Path, config: TrainConfig, card_path: Path | None, st
     network = (loaded.network if loaded else build_network(network_config)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     fit = Fit(network, config, steps=len(train_images.frames) // config.batch)
     run.mkdir(parents=True, exist_ok=True)
-    (run / "config.json").write_text(
-        json.dumps({**asdict(config), "data": str(data), "start": str(start or "")}, indent=1), encoding="utf-8"
-    )
     results = fit.resume(run / "state.pt") if (run / "state.pt").exists() else []
+    with replacing(run / "config.json") as temporary:
+        temporary.write_text(json.dumps({**asdict(config), "data": str(data), "start": str(start or "")}, indent=1), encoding="utf-8")
     for epoch in range(len(results), config.epochs):
         loss = fit.epoch(train_images, on_step)
         averaged = fit.averaged_network(train_images)
@@ -202,13 +201,13 @@ def _card(path: Path | None, config: TrainConfig) -> ModelCard:
         return ModelCard("lesion", ("background", "lesion"), ((0, 0, 0), (0, 200, 120)), (side, side), config.normalisation)
     try:
         card = ModelCard.from_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8'})") from error
     if card.normalisation != config.normalisation or len(card.classes) != 2:
         raise UsageError(
             f"{path}: wanted two classes and normalisation {config.normalisation!r}, got {len(card.classes)} and {card.normalisation!r}"
         )
-    return card
+    return replace(card, bf16_verified=False)  # nobody has measured these weights yet
 
 
 def _batches(images: Images, size: int) -> Iterator[tuple[Tensor, Tensor]]:
