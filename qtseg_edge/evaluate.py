@@ -34,7 +34,10 @@ class Evaluation:
 
 
 def evaluate(backend: Backend, split: Path, on_image: Callable[[int, int], None] = lambda done, total: None) -> Evaluation:
-    """Score `split/{images,masks}` for a two-class model. on_image(done, total) is called after every image."""
+    """Score `split/{images,masks}` for a two-class model, by the masks of the graph itself (threshold 0.5).
+
+    on_image(done, total) is called after every image.
+    """
     spec = backend.spec
     if spec.classes != 2:
         raise UsageError(f"evaluate: wanted a two-class model, {spec.card.name} has {spec.classes} classes")
