@@ -100,9 +100,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _simplified(model: ModelProto) -> ModelProto:
-    simplified, same = onnxsim.simplify(model)
-    if not same:
-        raise QtsegError("export: onnxsim changed the graph's results; nothing was written")
+    simplified, _ = onnxsim.simplify(model)  # its own check is off: the comparison with torch judges the finished file
     return simplified  # type: ignore[no-any-return]
 
 
