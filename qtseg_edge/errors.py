@@ -10,6 +10,8 @@ QtsegError             1  run-time failure
 
 from __future__ import annotations
 
+INTERRUPTED = 130  # exit code of a command ended by Ctrl-C or SIGTERM, its outputs finalised
+
 
 class QtsegError(Exception):
     """Its text is one line: what was wanted, what came, and the command that fixes it."""

@@ -127,5 +127,6 @@ class DualMixDecoder(nn.Module):
         tokens, x = self.stage2(tokens, level2)  # (N, K, 8n), (N, 8n, H/16, W/16)
         tokens, x = self.stage1(tokens, level1 + x)  # (N, K, 4n), (N, 4n, H/8, W/8)
         tokens, x = self.stage0(tokens, level0 + x)  # (N, K, 4n), (N, 4n, H/2, W/2)
-        logits = (tokens @ x.flatten(2)).unflatten(2, x.shape[2:])  # (N, K, H/2, W/2)
+        rows = x.flatten(2).transpose(1, 2) @ tokens.transpose(1, 2)  # (N, HW/4, K): pixels as rows, the order in memory
+        logits = rows.transpose(1, 2).unflatten(2, x.shape[2:])  # (N, K, H/2, W/2)
         return functional.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=False)  # (N, K, H, W)
