@@ -23,13 +23,24 @@ class LabelledImage:
 
 
 def labelled_images(split: Path) -> list[LabelledImage]:
-    """Every image of a split with its mask, by name. A missing folder or mask raises UsageError."""
+    """Every image of a split with the mask of the same stem, by name. A missing folder or mask, or a stem used twice, raises UsageError."""
     images = image_files(split / "images")
-    masks = {path.stem: path for path in image_files(split / "masks")}
+    masks = by_stem(image_files(split / "masks"))
+    by_stem(images)
     unmatched = [path.name for path in images if path.stem not in masks]
     if unmatched:
         raise UsageError(f"{split / 'masks'}: no mask for {len(unmatched)} of {len(images)} images, first {unmatched[0]}")
     return [LabelledImage(path, masks[path.stem]) for path in images]
+
+
+def by_stem(paths: list[Path]) -> dict[str, Path]:
+    """Raises UsageError where two files differ by their suffix only: which of them is meant cannot be known."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        other = found.setdefault(path.stem, path)
+        if other != path:
+            raise UsageError(f"{path.parent}: {other.name} and {path.name} have the same stem; keep one of them")
+    return found
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -43,9 +54,31 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path) -> Uint8:
-    """(h, w, 3) RGB."""
-    bgr = _read(path, cv2.IMREAD_COLOR)
+    """(h, w, 3) RGB; opacity is dropped. 16-bit files raise QtsegError: which part of their range is meant only their owner knows."""
+    bgr = _read(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if bgr.dtype != np.uint8:
+        raise QtsegError(f"{path}: wanted 8 bits per channel, got {bgr.dtype}; convert it, choosing the window of values to keep")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def read_mask(path: Path, classes: int) -> Uint8:
+    """(h, w) of class indices below `classes`, which counts the background.
+
+    Two classes: see `read_binary_mask`. More: the file holds the indices themselves, one lossless channel (or three equal
+    ones); anything else raises QtsegError.
+    """
+    if classes == 2:
+        return read_binary_mask(path)
+    if path.suffix.lower() in _LOSSY:
+        raise QtsegError(f"{path}: JPEG does not keep class indices; wanted a PNG with values below {classes}")
+    levels = _read(path, cv2.IMREAD_UNCHANGED)
+    if levels.ndim == 3:
+        if (levels[..., :3] != levels[..., :1]).any():
+            raise QtsegError(f"{path}: wanted class indices below {classes}, got colours; convert them, or see: qtseg-edge prepare --help")
+        levels = levels[..., 0]
+    if levels.max() >= classes:
+        raise QtsegError(f"{path}: wanted class indices below {classes}, got {levels.max()}")
+    return levels.astype(np.uint8)
 
 
 def read_binary_mask(path: Path) -> Uint8:

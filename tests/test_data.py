@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from qtseg_edge.data import LabelledImage, image_files, labelled_images, read_binary_mask, read_image
+from qtseg_edge.data import LabelledImage, image_files, labelled_images, read_binary_mask, read_image, read_mask
 from qtseg_edge.errors import QtsegError, UsageError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -103,10 +103,36 @@ def test_transparency_is_left_out(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(write(tmp_path / "a.png", rgba)), striped())
 
 
-def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
-    image = read_image(write(tmp_path / "a.png", striped().astype(np.uint16) * 257))
-    assert image.dtype == np.uint8
-    np.testing.assert_array_equal(image, striped())
+def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(QtsegError, match=r"a\.png: wanted 8 bits per channel, got uint16"):
+        read_image(write(tmp_path / "a.png", striped().astype(np.uint16) * 257))
+
+
+def test_class_indices_are_read_as_they_are(tmp_path: Path) -> None:
+    indices = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
+    np.testing.assert_array_equal(read_mask(write(tmp_path / "a.png", indices), 3), indices)
+    np.testing.assert_array_equal(read_mask(write(tmp_path / "b.png", np.dstack([indices] * 3)), 3), indices)
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "message"),
+    [
+        ("a.png", np.array([[0, 3]], np.uint8), "wanted class indices below 3, got 3"),
+        ("a.jpg", np.array([[0, 1]], np.uint8), "JPEG does not keep class indices"),
+        ("a.png", np.array([[[0, 0, 1]]], np.uint8), "got colours"),
+    ],
+)
+def test_what_holds_no_class_indices_is_refused(tmp_path: Path, name: str, pixels: NDArray[np.uint8], message: str) -> None:
+    with pytest.raises(QtsegError, match=message):
+        read_mask(write(tmp_path / name, pixels), 3)
+
+
+def test_a_stem_used_twice_is_refused(tmp_path: Path) -> None:
+    for name in ("images/a.png", "images/a.jpg", "masks/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / name, striped())
+    with pytest.raises(UsageError, match=r"a\.jpg and a\.png have the same stem"):
+        labelled_images(tmp_path)
 
 
 def test_names_outside_ascii_are_read(tmp_path: Path) -> None:
