@@ -20,6 +20,14 @@ SPEC_KEY = "qtseg_edge.spec"
 NOTICE = "Research use only. Not a medical device."
 
 
+_PALETTE = ((0, 0, 0), (0, 200, 120), (230, 90, 60), (70, 120, 230), (230, 190, 60), (170, 80, 200), (60, 190, 210))
+
+
+def class_colours(classes: int) -> tuple[tuple[int, int, int], ...]:
+    """RGB for each class index, background black; the first ones are easy to tell apart."""
+    return tuple(_PALETTE[k] if k < len(_PALETTE) else ((67 * k) % 256, (131 * k) % 256, (199 * k) % 256) for k in range(classes))
+
+
 @dataclass(frozen=True)
 class ModelCard:
     """Where a model comes from and how it wants its input.

@@ -1,224 +1,187 @@
-"""The training loop: AdamW with warm-up and cosine, averaged weights, a validation score after every epoch."""
+"""A training run from labelled folders to weights, and everything it leaves in its folder."""
 
 from __future__ import annotations
 
-import csv
 import json
-import math
-import random
-from collections.abc import Iterator
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol, cast
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from qtseg_edge.data import LabelledImage, labelled_images, read_binary_mask, read_image
-from qtseg_edge.errors import IncompatibleError, QtsegError, UsageError
+from qtseg_edge import __version__
+from qtseg_edge.console import OnProgress
+from qtseg_edge.data_checks import check_splits
+from qtseg_edge.errors import IncompatibleError, UsageError
 from qtseg_edge.files import replacing
-from qtseg_edge.metrics import foreground_overlap
 from qtseg_edge.model.checkpoint import load_checkpoint, save_checkpoint
 from qtseg_edge.model.network import NetworkConfig, QTSeg, build_network
-from qtseg_edge.model.normalise import normalise
 from qtseg_edge.spec import ModelCard
-from qtseg_edge.training.augmentation import Augmentation
-from qtseg_edge.training.config import TrainConfig
-from qtseg_edge.training.losses import segmentation_loss
-from qtseg_edge.transforms import Letterbox
+from qtseg_edge.training.config import TrainConfig, config_from, config_text
+from qtseg_edge.training.fit import Fit
+from qtseg_edge.training.images import Images
+from qtseg_edge.training.processes import Processes
+from qtseg_edge.training.results import write_curves, write_results
+from qtseg_edge.training.scoring import score
 
-_STATISTICS_IMAGES = 240
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    epoch: int
-    loss: float
-    val_dice: float
-    val_iou: float
+CONFIG, STATE = "config.json", "state.pt"
 
 
 @dataclass(frozen=True)
-class Images:
-    """A split in memory at one size: frames (M, S, S, 3) and masks (M, S, S), both uint8."""
+class Request:
+    """data: a folder with train/ and val/. run: the folder to write. card: classes, data and terms of the model to be.
 
-    frames: Tensor
-    masks: Tensor
-
-    @classmethod
-    def read(cls, pairs: list[LabelledImage], side: int) -> Images:
-        frames, masks = [], []
-        for pair in pairs:
-            frame, mask = read_image(pair.image), read_binary_mask(pair.mask)
-            if frame.shape[:2] != mask.shape:
-                raise QtsegError(f"{pair.mask}: mask of {mask.shape[1]}x{mask.shape[0]} for an image of {frame.shape[1]}x{frame.shape[0]}")
-            letterbox = Letterbox(mask.shape, (side, side))
-            frames.append(letterbox.frame(frame))
-            masks.append(letterbox.mask(mask))
-        return cls(torch.from_numpy(np.stack(frames)), torch.from_numpy(np.stack(masks)))
-
-
-class OnStep(Protocol):
-    def __call__(self, done: int, total: int, note: str) -> None: ...
-
-
-def train(data: Path, run: Path, config: TrainConfig, card_path: Path | None, start: Path | None, on_step: OnStep) -> Path:
-    """Train on `data/train`, score on `data/val`, write `run/` and return its best checkpoint.
-
-    card_path: JSON of a ModelCard, to be saved with the weights; its scores are filled in. start: a checkpoint to begin from.
-    on_step is called after every step. A run whose `state.pt` exists goes on from there. A non-finite loss raises QtsegError.
+    checkpoint: weights to begin with. resume: go on with a run that was cut short.
     """
-    card = _card(card_path, config)
-    torch.manual_seed(config.seed)
-    random.seed(config.seed)
-    train_images = Images.read(labelled_images(data / "train"), config.imgsz)
-    val_images = Images.read(labelled_images(data / "val"), config.eval_imgsz)
-    loaded = load_checkpoint(start) if start else None
-    network_config = loaded.config if loaded else NetworkConfig(classes=len(card.classes))
-    if network_config.classes != len(card.classes):
-        raise UsageError(f"{start}: has {network_config.classes} classes, this run trains {len(card.classes)}")
-    if len(train_images.frames) < config.batch:
-        raise UsageError(
-            f"{data / 'train'}: {len(train_images.frames)} images are fewer than a batch; give --batch {len(train_images.frames)}"
+
+    data: Path
+    run: Path
+    card: ModelCard
+    checkpoint: Path | None = None
+    resume: bool = False
+
+
+def train(request: Request, config: TrainConfig, processes: Processes, advance: OnProgress) -> Path:
+    """Train on `data/train`, score on `data/val`, and return the best weights.
+
+    advance is called after every step. Raises UsageError for data that cannot be trained on (with all of its problems) and
+    for a run folder that is in use, QtsegError for a loss that is not finite, with the batch.
+    """
+    if processes.writes:
+        _require_run_folder(request, config)
+    splits = [request.data / "train", request.data / "val"]
+    classes = request.card.classes
+    fingerprint = check_splits(splits, classes, config.allow_empty, lambda done, total: advance(done, total, "images checked"))
+    network, network_config = _network(request, config)
+    images, validation = (Images.read(split, config.imgsz, len(classes)) for split in splits)
+    fit = Fit(network, config, _steps(len(images), config, processes.world, splits[0]), processes)
+    run = _Run(request, config, network_config, fit, processes, advance)
+    if processes.writes:
+        run.describe(fingerprint)
+    run.to_the_end(images, validation)
+    return request.run / "weights" / "best.safetensors"
+
+
+class _Run:
+    """The epochs of one run and its files."""
+
+    def __init__(
+        self, request: Request, config: TrainConfig, network: NetworkConfig, fit: Fit, processes: Processes, advance: OnProgress
+    ) -> None:
+        self.folder, self.config, self.network_config = request.run, config, network
+        self.fit, self.processes, self.advance, self.request = fit, processes, advance, request
+        self.card = replace(request.card, size_hw=(config.imgsz,) * 2, normalisation=config.normalisation, bf16_verified=False)
+        self.done, self.results = fit.resume(self.folder / STATE) if request.resume else (-1, [])
+        self.started = time.perf_counter() - (self.results[-1]["seconds"] if self.results else 0.0)
+
+    def to_the_end(self, images: Images, validation: Images) -> None:
+        resized = images
+        for epoch in range(self.done + 1, self.config.epochs):
+            if self._given_up():
+                return
+            if resized.side != self.config.side(epoch):
+                resized = images.resized(self.config.side(epoch))
+            loss = self.fit.epoch(epoch, resized, lambda loss, epoch=epoch: self._tell(epoch, loss))  # type: ignore[misc]
+            if (epoch + 1) % self.config.val_every == 0 or epoch + 1 == self.config.epochs:
+                self._score(epoch, loss, images, validation)
+            if self.processes.writes:
+                self.fit.save(self.folder / STATE, epoch, self.results)
+
+    def _score(self, epoch: int, loss: float, images: Images, validation: Images) -> None:
+        averaged = self.fit.averaged_network(images)
+        scores = score(averaged, validation, self.network_config.classes, self.config.normalisation, self.processes)
+        losses = self.processes.gathered([loss])
+        self.results.append(
+            {
+                "epoch": epoch,
+                "imgsz": self.config.side(epoch),
+                "lr": self.fit.schedule.get_last_lr()[-1],
+                "train_loss": sum(losses) / len(losses),
+                **scores,
+                "seconds": round(time.perf_counter() - self.started, 1),
+            }
         )
-    network = (loaded.network if loaded else build_network(network_config)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    fit = Fit(network, config, steps=len(train_images.frames) // config.batch)
-    run.mkdir(parents=True, exist_ok=True)
-    results = fit.resume(run / "state.pt") if (run / "state.pt").exists() else []
-    with replacing(run / "config.json") as temporary:
-        temporary.write_text(json.dumps({**asdict(config), "data": str(data), "start": str(start or "")}, indent=1), encoding="utf-8")
-    for epoch in range(len(results), config.epochs):
-        loss = fit.epoch(train_images, on_step)
-        averaged = fit.averaged_network(train_images)
-        dice, iou = score(averaged, val_images, config)
-        results.append(EpochResult(epoch, loss, dice, iou))
-        scored = replace(card, scores={"val_dice": round(dice, 4), "val_iou": round(iou, 4)})
-        if dice >= max(result.val_dice for result in results):
-            save_checkpoint(run / "best.safetensors", averaged, network_config, scored)
-        save_checkpoint(run / "last.safetensors", averaged, network_config, scored)
-        fit.save(run / "state.pt", results)
-        _write_results(run / "results.csv", results)
-    return run / "best.safetensors"
+        if self.processes.writes:
+            self._write(averaged, scores)
 
+    def _write(self, averaged: QTSeg, scores: dict[str, float]) -> None:
+        card = replace(self.card, scores={name: round(scores[name], 4) for name in ("val_dice", "val_iou")})
+        names = ["last"] if scores["val_dice"] < max(row["val_dice"] for row in self.results) else ["best", "last"]
+        for name in names:
+            save_checkpoint(self.folder / "weights" / f"{name}.safetensors", averaged, self.network_config, card)
+        write_results(self.folder / "results.csv", self.results)
+        write_curves(self.folder / "curves.png", self.results)
 
-class Fit:
-    """Network, optimiser, schedule and averaged weights, saved and restored as one."""
+    def _given_up(self) -> bool:
+        best = max(range(len(self.results)), key=lambda index: self.results[index]["val_dice"], default=0)
+        return 0 < self.config.patience <= len(self.results) - 1 - best
 
-    def __init__(self, network: QTSeg, config: TrainConfig, steps: int) -> None:
-        self.config, self.steps = config, steps
-        self.network = network
-        self.averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=False)
-        decayed = [p for p in network.parameters() if p.dim() >= 2]
-        others = [p for p in network.parameters() if p.dim() < 2]
-        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimiser = AdamW(groups, lr=config.lr, fused=True)
-        self.schedule = LambdaLR(self.optimiser, lambda step: _rate((step + 1) / (config.epochs * steps), config.warmup))
-        self.augmentation = Augmentation(config.empty_share)
+    def _tell(self, epoch: int, loss: float) -> None:
+        dice = f", val Dice {self.results[-1]['val_dice']:.4f}" if self.results else ""
+        total = self.config.epochs * self.fit.steps
+        self.advance(self.fit.schedule.last_epoch, total, f"epoch {epoch}, loss {loss:.3f}{dice}")
 
-    def averaged_network(self, images: Images) -> QTSeg:
-        """The averaged weights, with the statistics of their norms taken anew: those of the trained network do not fit them."""
-        network = cast(QTSeg, self.averaged.module)
-        chosen = torch.linspace(0, len(images.frames) - 1, min(_STATISTICS_IMAGES, len(images.frames))).long()
-        frames = images.frames[chosen].permute(0, 3, 1, 2)  # (M, 3, S, S)
-        update_bn((normalise(chunk.float(), self.config.normalisation) for chunk in frames.split(self.config.batch)), network)
-        return network.eval()
-
-    def epoch(self, images: Images, on_step: OnStep) -> float:
-        """One pass in random order; returns the mean loss."""
-        self.network.train()
-        losses = []
-        for step, (frames, masks) in enumerate(_batches(images, self.config.batch)):
-            augmented, labels = self.augmentation(frames, masks)
-            x = normalise(augmented * 255, self.config.normalisation).contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = self.network(x)
-            loss = segmentation_loss(logits, labels[:, 0].long())
-            value = loss.item()
-            if not math.isfinite(value):
-                raise QtsegError(f"loss became {value} at step {step}: lower --lr")
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-            self.optimiser.step()
-            self.optimiser.zero_grad()
-            self.schedule.step()
-            self.averaged.update_parameters(self.network)
-            losses.append(value)
-            done = self.schedule.last_epoch
-            on_step(done, self.config.epochs * self.steps, f"epoch {done // self.steps}, loss {value:.3f}")
-        return sum(losses) / len(losses)
-
-    def save(self, path: Path, results: list[EpochResult]) -> None:
-        state = {
-            "results": [asdict(result) for result in results],
-            "network": self.network.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "torch_rng": torch.get_rng_state(),
-            "python_rng": random.getstate(),
+    def describe(self, fingerprint: str) -> None:
+        """config.json (which --config accepts) and run.json; a run that goes on must find its own data again."""
+        (self.folder / "weights").mkdir(parents=True, exist_ok=True)
+        path = self.folder / "run.json"
+        if self.request.resume:
+            before = json.loads(path.read_text(encoding="utf-8"))["data_sha256"]
+            if before != fingerprint:
+                raise UsageError(f"{self.request.data}: not the data that {self.folder} was trained on; give another --name")
+            return
+        facts = {
+            "qtseg_edge": __version__,
+            "torch": torch.__version__,
+            "device": str(self.processes.device),
+            "computed_in": str(self.fit.dtype).removeprefix("torch."),
+            "processes": self.processes.world,
+            "data": str(self.request.data),
+            "data_sha256": fingerprint,
+            "checkpoint": str(self.request.checkpoint or ""),
+            "network": asdict(self.network_config),
         }
-        with replacing(path) as temporary:
-            torch.save(state, temporary)
-
-    def resume(self, path: Path) -> list[EpochResult]:
-        try:
-            state = torch.load(path, weights_only=True)
-            self.network.load_state_dict(state["network"])
-            self.averaged.load_state_dict(state["averaged"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.schedule.load_state_dict(state["schedule"])
-            torch.set_rng_state(state["torch_rng"])
-            random.setstate(state["python_rng"])
-            return [EpochResult(**result) for result in state["results"]]
-        except Exception as error:  # what the restricted unpickler raises on arbitrary bytes has no common base
-            raise IncompatibleError(f"{path}: cannot be resumed ({error}); give another --name") from error
+        for name, text in ((CONFIG, config_text(self.config)), ("run.json", json.dumps(facts, indent=1))):
+            with replacing(self.folder / name) as temporary:
+                temporary.write_text(text, encoding="utf-8")
 
 
-@torch.inference_mode()
-def score(network: QTSeg, images: Images, config: TrainConfig) -> tuple[float, float]:
-    """Mean Dice and IoU over images, float32."""
-    overlaps = []
-    for frame, mask in zip(images.frames, images.masks, strict=True):
-        logits = network(normalise(frame.permute(2, 0, 1)[None].float(), config.normalisation))
-        overlaps.append(foreground_overlap(logits[0].argmax(dim=0).numpy().astype(np.uint8), mask.numpy()))
-    return float(np.mean([o.dice for o in overlaps])), float(np.mean([o.iou for o in overlaps]))
+def _require_run_folder(request: Request, config: TrainConfig) -> None:
+    there = (request.run / CONFIG).exists()
+    if there and not request.resume:
+        raise UsageError(f"{request.run}: a run is there already; go on with it by --resume, or give another --name")
+    if not request.resume:
+        return
+    if not (request.run / STATE).exists():
+        raise UsageError(f"{request.run}: nothing to resume: it has no {STATE}; start it without --resume")
+    before = asdict(config_from(request.run / CONFIG, {}))
+    changed = [f"{name} ({before[name]} then, {value} now)" for name, value in asdict(config).items() if before[name] != value]
+    if changed:
+        raise UsageError(f"--resume: this run was started with another {', '.join(changed)}; leave that out, or give another --name")
 
 
-def _rate(progress: float, warmup: float) -> float:
-    """Share of the peak learning rate: linear up to `warmup` of the run, then a cosine down to zero at its end."""
-    if progress < warmup:
-        return progress / warmup
-    return 0.5 + 0.5 * math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup)))
+def _network(request: Request, config: TrainConfig) -> tuple[QTSeg, NetworkConfig]:
+    torch.manual_seed(config.seed)
+    classes = len(request.card.classes)
+    if config.class_weights and len(config.class_weights) != classes:
+        raise UsageError(f"class_weights: wanted {classes} numbers, background first, got {len(config.class_weights)}")
+    if request.checkpoint is None:
+        network_config = NetworkConfig(width=config.width, classes=classes)
+        return build_network(network_config), network_config
+    loaded = load_checkpoint(request.checkpoint)
+    if loaded.config.classes != classes:
+        raise IncompatibleError(f"{request.checkpoint}: has {loaded.config.classes} classes, this run trains {classes}")
+    return loaded.network, loaded.config
 
 
-def _card(path: Path | None, config: TrainConfig) -> ModelCard:
-    if path is None:
-        side = config.eval_imgsz
-        return ModelCard("lesion", ("background", "lesion"), ((0, 0, 0), (0, 200, 120)), (side, side), config.normalisation)
-    try:
-        card = ModelCard.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8'})") from error
-    if card.normalisation != config.normalisation or len(card.classes) != 2:
+def _steps(images: int, config: TrainConfig, world: int, split: Path) -> int:
+    """Optimiser steps per epoch; what is left over in an epoch has its turn in another, the order being random."""
+    if config.accumulate % world:
+        raise UsageError(f"accumulate: wanted a multiple of the {world} processes, got {config.accumulate}; try --accumulate {world}")
+    steps = images // (config.batch * config.accumulate)
+    if steps == 0:
+        wanted = config.batch * config.accumulate
         raise UsageError(
-            f"{path}: wanted two classes and normalisation {config.normalisation!r}, got {len(card.classes)} and {card.normalisation!r}"
+            f"{split}: {images} images, fewer than one step takes ({wanted}); give --batch {max(2, images // config.accumulate)}"
         )
-    return replace(card, bf16_verified=False)  # nobody has measured these weights yet
-
-
-def _batches(images: Images, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    order = torch.randperm(len(images.frames))
-    for indices in order[: len(order) // size * size].split(size):
-        frames = images.frames[indices].permute(0, 3, 1, 2).float() / 255  # (N, 3, S, S)
-        yield frames, images.masks[indices][:, None].float()
-
-
-def _write_results(path: Path, results: list[EpochResult]) -> None:
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["epoch", "loss", "val_dice", "val_iou"])
-        writer.writerows([r.epoch, f"{r.loss:.5f}", f"{r.val_dice:.5f}", f"{r.val_iou:.5f}"] for r in results)
+    return steps
