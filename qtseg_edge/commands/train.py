@@ -32,7 +32,7 @@ def train(
     allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Some images really show nothing to mark.")] = False,
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with runs/train/NAME.")] = False,
-    preview: Annotated[bool, typer.Option("--preview", help="Only write a picture of what training will see: preview.png.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Only write preview.png into the run: what training will see.")] = False,
 ) -> None:
     """Train a model and keep the weights with the best validation Dice.
 
@@ -41,6 +41,7 @@ def train(
     from qtseg_edge.training.card import card_for
     from qtseg_edge.training.config import config_from
     from qtseg_edge.training.loop import CONFIG, Request
+    from qtseg_edge.training.loop import preview as write_preview
     from qtseg_edge.training.loop import train as train_model
     from qtseg_edge.training.processes import processes
 
@@ -60,6 +61,9 @@ def train(
     }
     asked = config_from(run / CONFIG if resume and config is None else config, options)
     request = Request(data, run, card_for(name, data, card, classes, asked), checkpoint, resume)
+    if preview:
+        notice(f"what training will see: {write_preview(request, asked)}")
+        return
     with processes(device) as group, progress("train", "steps", None) as advance:
         best = train_model(request, asked, group, advance)
     notice(f"best weights: {best}; next: qtseg-edge export {best} -o {name}.onnx")

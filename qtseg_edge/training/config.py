@@ -31,7 +31,7 @@ class TrainConfig:
     encoder: str = "cnn"  # "cnn", "pvt_v2_b0", or a folder or hub id of a transformers backbone
     encoder_weights: str = ""  # what the encoder begins with; empty: random weights
     freeze_epochs: Annotated[int, Field(ge=0)] = 0  # the encoder learns only after them
-    width: Annotated[int, Field(ge=4, multiple_of=4)] = 16  # the paper's n
+    width: Annotated[int, Field(ge=4, le=1 << 14, multiple_of=4)] = 16  # the paper's n
     normalisation: Normalisation = "scale"
 
     # Images
@@ -61,8 +61,8 @@ class TrainConfig:
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 42
 
     def side(self, epoch: int) -> int:
-        """The training side of an epoch: multiples of 32 that rise evenly from `start_imgsz`, then `imgsz`."""
-        if self.start_imgsz is None or self.start_imgsz >= self.imgsz or epoch >= self.growth * self.epochs:
+        """The training side of an epoch: multiples of 32 that rise evenly from `start_imgsz`, then `imgsz`, the last epoch always."""
+        if self.start_imgsz is None or self.start_imgsz >= self.imgsz or epoch >= min(self.growth * self.epochs, self.epochs - 1):
             return self.imgsz
         steps = (self.imgsz - self.start_imgsz) // 32
         return self.start_imgsz + 32 * int(epoch / (self.growth * self.epochs) * steps)
@@ -87,7 +87,7 @@ def _read(file: Path) -> dict[str, Any]:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8'})") from error
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # not JSON, or JSON too deep or with numbers too long for Python
         raise UsageError(f"{file}: wanted JSON, as in the config.json of a run ({error})") from error
     if not isinstance(values, dict):
         raise UsageError(f"{file}: wanted a JSON object, as in the config.json of a run, got {type(values).__name__}")

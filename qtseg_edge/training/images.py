@@ -29,8 +29,11 @@ class Images:
         return int(self.frames.shape[1])
 
     @classmethod
-    def read(cls, split: Path, side: int, classes: int) -> Images:
+    def read(cls, split: Path, side: int, classes: int, at_most: int | None = None) -> Images:
+        """at_most: only so many, evenly chosen."""
         pairs = labelled_images(split)
+        if at_most is not None and at_most < len(pairs):
+            pairs = [pairs[index] for index in np.linspace(0, len(pairs) - 1, at_most).round().astype(int)]
         frames = np.empty((len(pairs), side, side, 3), np.uint8)
         masks = np.empty((len(pairs), side, side), np.uint8)
         for index, pair in enumerate(pairs):

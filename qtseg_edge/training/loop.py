@@ -15,16 +15,20 @@ from qtseg_edge.data_checks import check_splits
 from qtseg_edge.errors import IncompatibleError, UsageError
 from qtseg_edge.files import replacing
 from qtseg_edge.model.checkpoint import load_checkpoint, save_checkpoint
-from qtseg_edge.model.network import NetworkConfig, QTSeg, build_network
+from qtseg_edge.model.network import NetworkConfig, QTSeg, build_network, network_config_from
+from qtseg_edge.model.pretrained import network_with_encoder
 from qtseg_edge.spec import ModelCard
+from qtseg_edge.training.augmentation import Augmentation
 from qtseg_edge.training.config import TrainConfig, config_from, config_text
 from qtseg_edge.training.fit import Fit
 from qtseg_edge.training.images import Images
+from qtseg_edge.training.pictures import write_preview, write_validation
 from qtseg_edge.training.processes import Processes
 from qtseg_edge.training.results import write_curves, write_results
 from qtseg_edge.training.scoring import score
 
-CONFIG, STATE = "config.json", "state.pt"
+CONFIG, RUN, STATE = "config.json", "run.json", "state.pt"
+_PREVIEWED = 16
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,16 @@ def train(request: Request, config: TrainConfig, processes: Processes, advance: 
         run.describe(fingerprint)
     run.to_the_end(images, validation)
     return request.run / "weights" / "best.safetensors"
+
+
+def preview(request: Request, config: TrainConfig) -> Path:
+    """Write `preview.png` into the run's folder: images of `data/train` as training would see them. Nothing else is done."""
+    images = Images.read(request.data / "train", config.imgsz, len(request.card.classes), _PREVIEWED)
+    augmentation = Augmentation(config.augment, config.endoscope, config.empty_share)
+    path = request.run / "preview.png"
+    request.run.mkdir(parents=True, exist_ok=True)
+    write_preview(path, images, augmentation, request.card, config.seed)
+    return path
 
 
 class _Run:
@@ -102,13 +116,15 @@ class _Run:
             }
         )
         if self.processes.writes:
-            self._write(averaged, scores)
+            self._write(averaged, scores, validation)
 
-    def _write(self, averaged: QTSeg, scores: dict[str, float]) -> None:
+    def _write(self, averaged: QTSeg, scores: dict[str, float], validation: Images) -> None:
         card = replace(self.card, scores={name: round(scores[name], 4) for name in ("val_dice", "val_iou")})
-        names = ["last"] if scores["val_dice"] < max(row["val_dice"] for row in self.results) else ["best", "last"]
-        for name in names:
+        best = scores["val_dice"] >= max(row["val_dice"] for row in self.results)
+        for name in ["best", "last"] if best else ["last"]:
             save_checkpoint(self.folder / "weights" / f"{name}.safetensors", averaged, self.network_config, card)
+        if best:
+            write_validation(self.folder / "val.png", averaged, validation, card, self.results[-1]["epoch"])
         write_results(self.folder / "results.csv", self.results)
         write_curves(self.folder / "curves.png", self.results)
 
@@ -124,7 +140,7 @@ class _Run:
     def describe(self, fingerprint: str) -> None:
         """config.json (which --config accepts) and run.json; a run that goes on must find its own data again."""
         (self.folder / "weights").mkdir(parents=True, exist_ok=True)
-        path = self.folder / "run.json"
+        path = self.folder / RUN
         if self.request.resume:
             before = json.loads(path.read_text(encoding="utf-8"))["data_sha256"]
             if before != fingerprint:
@@ -141,7 +157,7 @@ class _Run:
             "checkpoint": str(self.request.checkpoint or ""),
             "network": asdict(self.network_config),
         }
-        for name, text in ((CONFIG, config_text(self.config)), ("run.json", json.dumps(facts, indent=1))):
+        for name, text in ((CONFIG, config_text(self.config)), (RUN, json.dumps(facts, indent=1))):
             with replacing(self.folder / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
 
@@ -161,13 +177,17 @@ def _require_run_folder(request: Request, config: TrainConfig) -> None:
 
 
 def _network(request: Request, config: TrainConfig) -> tuple[QTSeg, NetworkConfig]:
+    """With the weights it begins with; those of a run that goes on come from its state."""
     torch.manual_seed(config.seed)
     classes = len(request.card.classes)
     if config.class_weights and len(config.class_weights) != classes:
         raise UsageError(f"class_weights: wanted {classes} numbers, background first, got {len(config.class_weights)}")
-    if request.checkpoint is None:
-        network_config = NetworkConfig(width=config.width, classes=classes)
+    if request.resume:
+        network_config = network_config_from(json.loads((request.run / RUN).read_text(encoding="utf-8"))["network"])
         return build_network(network_config), network_config
+    if request.checkpoint is None:
+        blank = NetworkConfig(width=config.width, classes=classes)
+        return network_with_encoder(blank, config.encoder, config.encoder_weights or None)
     loaded = load_checkpoint(request.checkpoint)
     if loaded.config.classes != classes:
         raise IncompatibleError(f"{request.checkpoint}: has {loaded.config.classes} classes, this run trains {classes}")
