@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtseg_edge import __version__
 
 if TYPE_CHECKING:
-    from qtseg_edge.evaluate import Evaluation
     from qtseg_edge.export import ExportReport
     from qtseg_edge.runtime import Backend, RunReport
 
 Table = tuple[list[str], list[list[str]], str]  # columns, rows, title
-_WORST_SHOWN = 5
 
 
 def run_document(report: RunReport, backend: Backend, source: str, outputs: list[str]) -> dict[str, Any]:
@@ -72,25 +69,6 @@ def export_rows(report: ExportReport) -> Table:
         ["confidence off by", f"{report.parity.confidence_levels} of 255 levels at most"],
     ]
     return ["", str(report.onnx)], rows, ""
-
-
-def evaluation_document(evaluation: Evaluation, name: str, data: Path) -> dict[str, Any]:
-    return {
-        "model": name,
-        "data": str(data),
-        "images": len(evaluation.images),
-        **_rounded({"dice": evaluation.dice, "iou": evaluation.iou, "mae": evaluation.mae}),
-        "per_image": [_rounded(asdict(score)) for score in evaluation.images],
-    }
-
-
-def evaluation_rows(evaluation: Evaluation, name: str) -> Table:
-    rows = [["mean", *(f"{100 * value:.2f}" for value in (evaluation.dice, evaluation.iou, evaluation.mae))]]
-    rows += [
-        [score.name, *(f"{100 * value:.2f}" for value in (score.dice, score.iou, score.mae))] for score in evaluation.images[:_WORST_SHOWN]
-    ]
-    title = f"{name}, {len(evaluation.images)} images; the mean and the {min(_WORST_SHOWN, len(evaluation.images))} worst"
-    return ["x 100", "Dice", "IoU", "MAE"], rows, title
 
 
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:

@@ -227,44 +227,6 @@ def test_a_long_name_is_not_cut_short(folder: Path) -> None:
     assert f"written: {name}/a.jsonl" in result.stdout.splitlines()[0]
 
 
-def split_with_one_image(folder: Path, name: str = "a") -> Path:
-    for part in ("images", "masks"):
-        (folder / "val" / part).mkdir(parents=True)
-    rgb = np.full((64, 96, 3), 40, np.uint8)
-    rgb[16:48, 16:80, 0] = 250
-    cv2.imwrite(str(folder / "val" / "images" / f"{name}.png"), rgb[..., ::-1])
-    cv2.imwrite(str(folder / "val" / "masks" / f"{name}.png"), (rgb[..., 0] > 127).astype(np.uint8) * 255)
-    return folder / "val"
-
-
-def test_evaluate_prints_the_mean_and_the_worst(folder: Path) -> None:
-    name = "patient [7], a rather long name that a narrow table would cut short " * 2
-    result = call("evaluate", "--device", "fake", "--data", str(split_with_one_image(folder, name)))
-    assert result.exit_code == 0, result.output
-    lines = result.stdout.splitlines()
-    assert lines[0] == "fake on fake, 1 images; the mean and the 1 worst"
-    assert lines[1].split() == ["x", "100", "Dice", "IoU", "MAE"]
-    assert lines[2].split()[0] == "mean"
-    assert lines[3].startswith(f"{name}.png ")
-    assert float(lines[2].split()[1]) > 95
-
-
-def test_evaluate_gives_json(folder: Path) -> None:
-    result = call("evaluate", "--device", "fake", "--data", str(split_with_one_image(folder)), "--json")
-    document = json.loads(result.stdout)
-    assert document["images"] == 1
-    assert document["model"] == "fake on fake"
-    assert [score["name"] for score in document["per_image"]] == ["a.png"]
-    assert 0.95 < document["dice"] <= 1
-    assert document["mae"] < 0.05
-
-
-def test_evaluate_without_data_is_a_usage_error(folder: Path) -> None:
-    result = call("evaluate", "--device", "fake", "--data", "nowhere")
-    assert result.exit_code == 2
-    assert result.stderr.startswith("qtseg-edge: nowhere/images: no such folder")
-
-
 def test_a_package_that_is_not_installed_names_its_extra(folder: Path) -> None:
     program = "import sys; sys.modules['torch'] = None; from qtseg_edge.cli import main; main()"
     command = [sys.executable, "-c", program, "train", "--data", "."]

@@ -34,8 +34,22 @@ class Segmentation:
     restore_ms: float
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A frame as the backend wants it: `image` (1, H, W, 3), the segmenter's own, overwritten by the next frame.
+
+    is_flat: the frame has no content (one colour), so it is all background, whatever the network would say.
+    """
+
+    image: Uint8
+    letterbox: Letterbox
+    is_flat: bool
+
+
 class Segmenter:
     """Segments frames one at a time. Not shared between threads.
+
+    `segment` is `prepare`, the backend and `restore`; who wants the network's own mask as well calls the three.
 
     threshold: foreground probability from which a pixel counts; the model card's when None; two-class models only.
     """
@@ -54,20 +68,34 @@ class Segmenter:
         self._letterbox: Letterbox | None = None
 
     def segment(self, frame: Uint8) -> Segmentation:
-        """frame: RGB (h, w, 3) uint8. A frame without content (one colour) is all background, whatever the network would say."""
+        """frame: RGB (h, w, 3) uint8. The backend is not asked about a flat one."""
         started = time.perf_counter()
+        prepared = self.prepare(frame)
+        ready = time.perf_counter()
+        masks = None if prepared.is_flat else self.backend.infer(prepared.image)
+        inferred = time.perf_counter()
+        mask, confidence = self.restore(prepared, masks)
+        infer_ms = None if masks is None else _ms(ready, inferred)
+        return Segmentation(mask, confidence, _ms(started, ready), infer_ms, _ms(inferred, time.perf_counter()))
+
+    def prepare(self, frame: Uint8) -> Prepared:
+        """frame: RGB (h, w, 3) uint8; UsageError for anything else."""
         letterbox = self._geometry(frame)
         letterbox.frame(frame, out=self._input[0])
         content_h, content_w = letterbox.content_hw
-        flat = _is_flat(self._input[0, :content_h, :content_w])
-        prepared = time.perf_counter()
-        if flat:
-            mask, confidence = np.zeros(frame.shape[:2], np.uint8), np.full(frame.shape[:2], 255, np.uint8)
-            return Segmentation(mask, confidence, _ms(started, prepared), None, _ms(prepared, time.perf_counter()))
-        masks = self.backend.infer(self._input)
-        inferred = time.perf_counter()
-        mask, confidence = self._restore(masks, letterbox)
-        return Segmentation(mask, confidence, _ms(started, prepared), _ms(prepared, inferred), _ms(inferred, time.perf_counter()))
+        return Prepared(self._input, letterbox, _is_flat(self._input[0, :content_h, :content_w]))
+
+    def restore(self, prepared: Prepared, masks: Masks | None) -> tuple[Uint8, Uint8]:
+        """What the backend gave for `prepared.image` -> class index and confidence (h, w) at the frame's size, owned by the caller.
+
+        masks is not looked at, and may be None, where the frame is flat; nowhere else.
+        """
+        if prepared.is_flat:
+            source_hw = prepared.letterbox.source_hw
+            return np.zeros(source_hw, np.uint8), np.full(source_hw, 255, np.uint8)
+        if masks is None:
+            raise ValueError("restore: wanted the backend's masks of a frame with content, got None")
+        return self._enlarged(masks, prepared.letterbox)
 
     def _geometry(self, frame: Uint8) -> Letterbox:
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or 0 in frame.shape:
@@ -78,7 +106,7 @@ class Segmenter:
             self._input[:] = 0  # the padding of the new geometry must not show the old frame
         return self._letterbox
 
-    def _restore(self, masks: Masks, letterbox: Letterbox) -> tuple[Uint8, Uint8]:
+    def _enlarged(self, masks: Masks, letterbox: Letterbox) -> tuple[Uint8, Uint8]:
         mask, confidence = masks.mask[0], masks.confidence[0]
         if self.backend.spec.classes > 2:
             return letterbox.labels_to_source(mask).copy(), letterbox.levels_to_source(confidence).copy()

@@ -54,7 +54,7 @@ def write_preview(path: Path, images: Images, augmentation: Augmentation, card: 
 
 def _pixels(image: Tensor) -> Uint8:
     """(3, H, W) float 0..1 -> (H, W, 3) uint8."""
-    return (image * 255).round().byte().permute(1, 2, 0).numpy()  # type: ignore[no-any-return]
+    return (image * 255).round().byte().permute(1, 2, 0).numpy()
 
 
 def _write(path: Path, png: bytes) -> None:

@@ -241,3 +241,33 @@ def test_latencies_are_told() -> None:
     assert result.infer_ms >= 20
     assert result.prepare_ms > 0
     assert result.restore_ms > 0
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("size_hw", [SIZE_HW, (90, 150)])
+def test_its_parts_give_what_the_whole_gives(classes: int, size_hw: tuple[int, int]) -> None:
+    recorder, frame = Recorder(classes), noise(size_hw)
+    recorder.answer.mask[0, 10:40, 20:60] = classes - 1
+    segmenter = Segmenter(recorder)
+    prepared = segmenter.prepare(frame)
+    mask, confidence = segmenter.restore(prepared, recorder.infer(prepared.image))
+    whole = segmenter.segment(frame)
+    assert mask.any()
+    assert np.array_equal(mask, whole.mask) and np.array_equal(confidence, whole.confidence)
+
+
+def test_a_flat_frame_is_restored_empty_whatever_the_backend_says() -> None:
+    recorder = Recorder()
+    recorder.answer.mask[:] = 1
+    segmenter = Segmenter(recorder)
+    prepared = segmenter.prepare(np.full((50, 70, 3), 90, np.uint8))
+    assert prepared.is_flat
+    for masks in (None, recorder.answer):
+        mask, confidence = segmenter.restore(prepared, masks)
+        assert not mask.any() and np.all(confidence == 255)
+
+
+def test_a_frame_with_content_is_not_restored_without_masks() -> None:
+    segmenter = Segmenter(Recorder())
+    with pytest.raises(ValueError, match="wanted the backend's masks"):
+        segmenter.restore(segmenter.prepare(noise((50, 70))), None)
