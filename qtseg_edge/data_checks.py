@@ -45,7 +45,13 @@ def check_splits(
             on_image(done, total)
         all_findings.append(findings)
     problems = [problem for findings in all_findings for problem in findings.problems]
-    problems += _missing_classes(splits[0], classes, all_findings[0]) + _shared(all_findings)
+    problems += _missing_classes(splits[0], classes, all_findings[0])
+    problems += [
+        f"{split / 'masks'}: no foreground in any mask; nothing can be scored on it"
+        for split, findings in zip(splits[1:], all_findings[1:], strict=True)
+        if findings.masks and findings.classes_seen <= {0}
+    ]
+    problems += _shared(all_findings)
     if problems:
         raise UsageError(_listed(problems))
     return _fingerprint(all_findings)
