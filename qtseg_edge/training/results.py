@@ -30,16 +30,17 @@ def write_curves(path: Path, results: list[dict[str, Any]]) -> None:
     scores.plot(epochs, [row["val_iou"] for row in results], label="IoU")
     scores.axvline(best["epoch"], color="grey", linewidth=0.8)
     scores.set_title(f"validation: best Dice {best['val_dice']:.4f}, epoch {best['epoch']}", fontsize=10)
-    rate.plot(epochs, [row["lr"] for row in results], label="learning rate")
-    rate.plot([], [], color="grey", label="image side (right axis)")
+    falling = rate.plot(epochs, [row["lr"] for row in results], label="learning rate")
     side = rate.twinx()
-    side.step(epochs, [row["imgsz"] for row in results], color="grey", where="mid")
+    growing = side.step(epochs, [row["imgsz"] for row in results], color="grey", where="mid", label="image side (right axis)")
     side.set_ylim(bottom=0)
+    side.legend(handles=[*falling, *growing], fontsize=8, loc="lower left")
     loss.set_title("loss", fontsize=10)
     rate.set_title("schedule", fontsize=10)
     for axes in (loss, scores, rate):
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
+    for axes in (loss, scores):
         axes.legend(fontsize=8)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
