@@ -15,6 +15,8 @@ import typer
 from qtseg_edge import __version__
 from qtseg_edge.commands.evaluate import evaluate
 from qtseg_edge.commands.export import export
+from qtseg_edge.commands.inspect import inspect
+from qtseg_edge.commands.prepare import prepare
 from qtseg_edge.commands.run import run
 from qtseg_edge.commands.train import train
 from qtseg_edge.console import notice
@@ -30,9 +32,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _EXTRA_OF_MODULE = {
-    **dict.fromkeys(("torch", "safetensors", "kornia"), "train"),
+    **dict.fromkeys(("torch", "safetensors", "kornia", "matplotlib", "pydantic"), "train"),
     **dict.fromkeys(("onnx", "onnxsim", "onnxscript"), "export"),
     **dict.fromkeys(("onnxruntime", "openvino", "av"), "cpu"),
+    "transformers": "vit",
 }
 
 
@@ -80,7 +83,7 @@ def _options(
     """Options before the command."""
 
 
-for _command in (run, export, evaluate, train):
+for _command in (run, export, evaluate, train, prepare, inspect):
     app.command()(_exit_codes(_command))
 
 

@@ -24,6 +24,7 @@ DEFAULT_OPSET = 19  # float16 scales of quantised graphs need 19; JetPack 6 (Ten
 _ROOT = "graph"  # the operations around the network
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _HALF_FROM_ELEMENTS = 256
+_ONLY_FOR_ONNX_RUNTIME = ["fuse_attention"]  # makes com.microsoft.Attention of a ViT's attention, which TensorRT does not read
 
 
 def graph_from_checkpoint(checkpoint: Checkpoint, spec: ModelSpec, opset: int = DEFAULT_OPSET) -> ModelProto:
@@ -100,7 +101,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _simplified(model: ModelProto) -> ModelProto:
-    simplified, _ = onnxsim.simplify(model)  # its own check is off: the comparison with torch judges the finished file
+    # Its own check is off: the comparison with torch judges the finished file.
+    simplified, _ = onnxsim.simplify(model, skipped_optimizers=_ONLY_FOR_ONNX_RUNTIME)
     return simplified  # type: ignore[no-any-return]
 
 
@@ -138,6 +140,8 @@ def _check_interface(model: ModelProto, spec: ModelSpec) -> None:
     found = [(t.name, t.type.tensor_type.elem_type) for t in tensors]
     if found != [("image", TensorProto.UINT8), ("mask", TensorProto.UINT8), ("confidence", TensorProto.UINT8)]:
         raise QtsegError(f"export: wanted uint8 image, mask and confidence, got {found}")
+    if own := sorted({f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain}):
+        raise QtsegError(f"export: wanted ONNX operations alone, got {', '.join(own)}, which TensorRT does not read")
     produced = {name: node for node in model.graph.node for name in node.output}
     if any(node.op_type != "Cast" for node in model.graph.node if "image" in node.input):
         raise QtsegError("export: the first operation on the uint8 image must be Cast")

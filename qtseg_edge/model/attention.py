@@ -67,7 +67,8 @@ class ChannelAttention(nn.Module):
     @staticmethod
     def _weights(x: Tensor) -> Tensor:
         # Unscaled sums over all pixels: beyond 1e4 at 64x64, so neither half precision nor autocast may touch them.
-        with torch.autocast(x.device.type, enabled=False):
+        device = x.device.type if x.device.type != "meta" else "cpu"  # autocast does not know where only shapes are computed
+        with torch.autocast(device, enabled=False):
             wide = x.float()
             affinity = wide.transpose(1, 2) @ wide  # (N, C, C)
             return (affinity.amax(dim=2, keepdim=True) - affinity).softmax(dim=2)

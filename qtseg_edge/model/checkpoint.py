@@ -20,11 +20,10 @@ from qtseg_edge.errors import IncompatibleError, UsageError
 from qtseg_edge.files import replacing
 from qtseg_edge.model.foreign import config_from_authors, state_from_authors
 from qtseg_edge.model.layers import absorb_norms
-from qtseg_edge.model.network import NetworkConfig, QTSeg, build_network
-from qtseg_edge.spec import CARD_KEY, ModelCard
+from qtseg_edge.model.network import CNN, NetworkConfig, QTSeg, build_network, network_config_from
+from qtseg_edge.spec import CARD_KEY, ModelCard, class_colours
 
 NETWORK_KEY = "qtseg_edge.network"
-_PALETTE = ((0, 0, 0), (0, 200, 120), (230, 90, 60), (70, 120, 230), (230, 190, 60), (170, 80, 200), (60, 190, 210))
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,8 @@ def save_checkpoint(path: Path, network: QTSeg, config: NetworkConfig, card: Mod
 
 
 def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    keep = not tensor.is_floating_point() or ".norm." in name or name.endswith("gaussian")
+    foreign_norm = name.startswith("encoder.backbone.") and tensor.dim() < 2  # whatever a backbone calls its norms and their statistics
+    keep = not tensor.is_floating_point() or ".norm." in name or name.endswith("gaussian") or foreign_norm
     return tensor.detach().cpu().contiguous() if keep else tensor.detach().cpu().to(dtype).contiguous()
 
 
@@ -84,8 +84,7 @@ def _read_own(path: Path) -> tuple[NetworkConfig, ModelCard, dict[str, Tensor]]:
             f"{path}: safetensors without {NETWORK_KEY} and {CARD_KEY} in its header; only files of qtseg-edge have them"
         )
     try:
-        fields = json.loads(header[NETWORK_KEY])
-        config = NetworkConfig(**{**fields, "depths": tuple(fields["depths"])})
+        config = network_config_from(json.loads(header[NETWORK_KEY]))
     except (ValueError, TypeError, KeyError) as error:
         raise IncompatibleError(f"{path}: {NETWORK_KEY} is not readable ({error})") from error
     card = ModelCard.from_json(header[CARD_KEY])
@@ -106,7 +105,7 @@ def _read_authors(path: Path) -> tuple[NetworkConfig, ModelCard, dict[str, Tenso
     config, side = config_from_authors(path.with_name("cfg.json"))
     renamed = state_from_authors(state, _expected(config), path)
     names = ("background", "foreground") if config.classes == 2 else ("background", *(f"class {k}" for k in range(1, config.classes)))
-    colours = tuple(_PALETTE[k] if k < len(_PALETTE) else ((67 * k) % 256, (131 * k) % 256, (199 * k) % 256) for k in range(config.classes))
+    colours = class_colours(config.classes)
     card = ModelCard(path.stem, names, colours, (side, side), "minmax", training="authors' checkpoint, QTSeg v0.3.1 format")
     return config, card, renamed
 
@@ -118,17 +117,29 @@ def _expected(config: NetworkConfig) -> dict[str, Tensor]:
 
 
 def _require_fit(config: NetworkConfig, state: dict[str, Tensor], path: Path) -> None:
-    expected = _expected(config)
+    try:
+        expected = _expected(config)
+    except IncompatibleError as error:
+        raise IncompatibleError(f"{path}: {error}") from error
     missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or unknown:
         what = f"lacks {missing[0]}" if missing else f"has unknown {unknown[0]}"
         raise IncompatibleError(
-            f"{path}: {len(missing)} keys missing, {len(unknown)} unknown ({what}); it does not fit its own configuration"
+            f"{path}: {len(missing)} keys missing, {len(unknown)} unknown ({what}); "
+            f"it does not fit its own configuration{_renamed_since(config)}"
         )
     wrong = [name for name in expected if expected[name].shape != state[name].shape]
     if wrong:
         name = wrong[0]
         raise IncompatibleError(
             f"{path}: {len(wrong)} tensors of the wrong shape, first {name}: "
-            f"wanted {tuple(expected[name].shape)}, got {tuple(state[name].shape)}"
+            f"wanted {tuple(expected[name].shape)}, got {tuple(state[name].shape)}{_renamed_since(config)}"
         )
+
+
+def _renamed_since(config: NetworkConfig) -> str:
+    if config.encoder == CNN:
+        return ""
+    from qtseg_edge.model.backbone import BackboneConfig
+
+    return BackboneConfig.from_json(config.encoder, config.encoder_config).renamed_since()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 from qtseg_edge.errors import UsageError
 from qtseg_edge.spec import ModelCard, class_colours
@@ -20,8 +22,8 @@ def card_for(name: str, data: Path, file: Path | None, classes: str | None, conf
         raise UsageError("train: wanted --card or --classes, got both")
     if file is not None:
         return replace(ModelCard.from_json(_text(file)), name=name)
-    manifest = json.loads(_text(data / MANIFEST)) if (data / MANIFEST).is_file() else {}
-    names = _split(classes) if classes else tuple(manifest.get("classes", _DEFAULT_CLASSES))
+    manifest = _manifest(data / MANIFEST)
+    names = tuple(manifest.get("classes", _DEFAULT_CLASSES)) if classes is None else _split(classes)
     side = (config.imgsz, config.imgsz)
     return ModelCard(
         name,
@@ -36,9 +38,27 @@ def card_for(name: str, data: Path, file: Path | None, classes: str | None, conf
 
 def _split(classes: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in classes.split(","))
-    if len(names) < 2 or not all(names) or len(set(names)) != len(names):
+    if not _are_names(names):
         raise UsageError(f"--classes: wanted two or more different names, background first, as in background,polyp; got {classes!r}")
     return names
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """Empty where the data set was not prepared by us and has none."""
+    if not path.is_file():
+        return {}
+    try:
+        manifest = json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: wanted JSON, as written by qtseg-edge prepare ({error}); repair or remove it") from error
+    names = manifest.get("classes", _DEFAULT_CLASSES) if isinstance(manifest, dict) else None
+    if not isinstance(names, list | tuple) or not _are_names(names):
+        raise UsageError(f"{path}: wanted classes, two or more different names, as written by qtseg-edge prepare; repair or remove it")
+    return cast(dict[str, Any], manifest)
+
+
+def _are_names(names: Sequence[Any]) -> bool:
+    return len(names) >= 2 and all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names)
 
 
 def _text(path: Path) -> str:

@@ -122,7 +122,10 @@ class Fit:
         """What `resume` needs after `epoch`, under a temporary name first: a full disk leaves the last state as it was."""
         parts = {name: part.state_dict() for name, part in self._parts()}
         with replacing(path) as temporary:
-            torch.save({**parts, "epoch": epoch, "results": results}, temporary)
+            try:
+                torch.save({**parts, "epoch": epoch, "results": results}, temporary)
+            except RuntimeError as error:  # torch's writer hides what the system said
+                raise QtsegError(f"{path}: cannot be written; the last state is kept: make room and pass --resume") from error
 
     def resume(self, path: Path) -> tuple[int, list[dict[str, Any]]]:
         """The last finished epoch and the results up to it."""
@@ -181,4 +184,5 @@ def _averaging(decay: float) -> Callable[[Any, Any, Any], None]:
 
 
 def _seed(seed: int, epoch: int, draw: int) -> int:
-    return (seed << 32) ^ (epoch << 20) ^ draw
+    """The CPU's generator takes the lower 32 bits alone, so the seed must reach them too; 42 leaves them as it found them."""
+    return (seed << 32) ^ (((seed ^ 42) * 0x9E3779B1) & 0xFFFFFFFF) ^ (epoch << 20) ^ draw

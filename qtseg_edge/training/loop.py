@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -53,6 +54,8 @@ def train(request: Request, config: TrainConfig, processes: Processes, advance: 
     """
     if processes.writes:
         _require_run_folder(request, config)
+    if request.resume:
+        request = replace(request, card=_card_of(request))
     splits = [request.data / "train", request.data / "val"]
     classes = request.card.classes
     fingerprint = check_splits(splits, classes, config.allow_empty, lambda done, total: advance(done, total, "images checked"))
@@ -138,14 +141,16 @@ class _Run:
         self.advance(self.fit.schedule.last_epoch, total, f"epoch {epoch}, loss {loss:.3f}{dice}")
 
     def describe(self, fingerprint: str) -> None:
-        """config.json (which --config accepts) and run.json; a run that goes on must find its own data again."""
+        """config.json (which --config accepts) and run.json; a run that goes on must find its own data again.
+
+        The state comes first: from then on a run that is cut short can go on, even in its first epoch.
+        """
         (self.folder / "weights").mkdir(parents=True, exist_ok=True)
-        path = self.folder / RUN
         if self.request.resume:
-            before = json.loads(path.read_text(encoding="utf-8"))["data_sha256"]
-            if before != fingerprint:
+            if _facts_of(self.folder)["data_sha256"] != fingerprint:
                 raise UsageError(f"{self.request.data}: not the data that {self.folder} was trained on; give another --name")
             return
+        self.fit.save(self.folder / STATE, -1, [])
         facts = {
             "qtseg_edge": __version__,
             "torch": torch.__version__,
@@ -156,8 +161,9 @@ class _Run:
             "data_sha256": fingerprint,
             "checkpoint": str(self.request.checkpoint or ""),
             "network": asdict(self.network_config),
+            "card": asdict(self.card),
         }
-        for name, text in ((CONFIG, config_text(self.config)), (RUN, json.dumps(facts, indent=1))):
+        for name, text in ((RUN, json.dumps(facts, indent=1)), (CONFIG, config_text(self.config))):
             with replacing(self.folder / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
 
@@ -176,6 +182,25 @@ def _require_run_folder(request: Request, config: TrainConfig) -> None:
         raise UsageError(f"--resume: this run was started with another {', '.join(changed)}; leave that out, or give another --name")
 
 
+def _facts_of(run: Path) -> dict[str, Any]:
+    """run.json of a run that goes on."""
+    path = run / RUN
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        if {"data_sha256", "network"} <= facts.keys():
+            return dict(facts)
+        reason = "without data_sha256 or network"
+    except (OSError, ValueError, RecursionError, AttributeError) as error:
+        reason = str(error)
+    raise IncompatibleError(f"{path}: cannot be resumed ({reason}); give another --name")
+
+
+def _card_of(request: Request) -> ModelCard:
+    """The card that a run was started with, so that it need not be told again."""
+    card = _facts_of(request.run).get("card")
+    return ModelCard.from_json(json.dumps(card)) if card else request.card
+
+
 def _network(request: Request, config: TrainConfig) -> tuple[QTSeg, NetworkConfig]:
     """With the weights it begins with; those of a run that goes on come from its state."""
     torch.manual_seed(config.seed)
@@ -183,7 +208,7 @@ def _network(request: Request, config: TrainConfig) -> tuple[QTSeg, NetworkConfi
     if config.class_weights and len(config.class_weights) != classes:
         raise UsageError(f"class_weights: wanted {classes} numbers, background first, got {len(config.class_weights)}")
     if request.resume:
-        network_config = network_config_from(json.loads((request.run / RUN).read_text(encoding="utf-8"))["network"])
+        network_config = network_config_from(_facts_of(request.run)["network"])
         return build_network(network_config), network_config
     if request.checkpoint is None:
         blank = NetworkConfig(width=config.width, classes=classes)

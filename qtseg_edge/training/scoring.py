@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from qtseg_edge.errors import QtsegError
 from qtseg_edge.metrics import image_scores
 from qtseg_edge.model.network import QTSeg
 from qtseg_edge.model.normalise import normalise
@@ -38,6 +40,8 @@ def score(network: QTSeg, images: Images, classes: int, how: Normalisation, proc
         labelled = images.masks[indices].numpy()
         for index in range(len(indices)):
             loss = segmentation_loss(logits[index : index + 1], masks[index : index + 1, 0].long()).item()
+            if not math.isfinite(loss):
+                raise QtsegError(f"the loss became {loss} on {images.names[int(indices[index])]} of the validation images: lower --lr")
             found = image_scores(predicted[index], labelled[index], classes)[-1]
             scores.append(_ImageScore(loss, found.dice, found.iou))
     means = np.nanmean(processes.gathered(scores), axis=0)
