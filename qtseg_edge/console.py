@@ -44,36 +44,56 @@ def print_table(columns: list[str], rows: list[list[str]], title: str = "") -> N
 
 
 @contextmanager
-def progress(what: str, unit: str, total: int | None) -> Iterator[OnProgress]:
-    """A bar with rate and remaining time on a terminal; elsewhere a plain line every ten seconds."""
+def progress(what: str, unit: str, total: int | None, shown: bool = True) -> Iterator[OnProgress]:
+    """A bar with rate and remaining time on a terminal; elsewhere a plain line every ten seconds. shown: False for silence."""
+    rate = _Rate()
+    if not shown:
+        yield _silence
+        return
     if not sys.stderr.isatty():
         yield _PlainProgress(what, unit, total)
         return
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(what, total=total, note="")
-        started = time.perf_counter()
 
         def update(done: int, total: int | None = total, note: str = "") -> None:
-            bar.update(task, completed=done, total=total, note=f"{_rate(done, started):.1f} {unit}/s {note}")
+            bar.update(task, completed=done, total=total, note=f"{rate.at(done, total):.1f} {unit}/s {note}")
 
         yield update
+
+
+def _silence(done: int, total: int | None = None, note: str = "") -> None:
+    pass
 
 
 class _PlainProgress:
     def __init__(self, what: str, unit: str, total: int | None) -> None:
         self._what, self._unit, self._total = what, unit, total
-        self._started = self._printed = time.perf_counter()
+        self._rate = _Rate()
+        self._printed = time.perf_counter()
 
     def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
+        total = total or self._total
+        rate = self._rate.at(done, total)
         now = time.perf_counter()
         if now - self._printed < _LINE_EVERY_SECONDS:
             return
         self._printed = now
-        total = total or self._total
         of = f"/{total}" if total else ""
-        notice(f"{self._what}: {done}{of} {self._unit}, {_rate(done, self._started):.1f} {self._unit}/s {note}".rstrip())
+        notice(f"{self._what}: {done}{of} {self._unit}, {rate:.1f} {self._unit}/s {note}".rstrip())
 
 
-def _rate(done: int, started: float) -> float:
-    return done / max(time.perf_counter() - started, 1e-9)
+class _Rate:
+    """Per second since the first call; begins anew with another total, which is another piece of work."""
+
+    def __init__(self) -> None:
+        self._started, self._begun_at, self._total = time.perf_counter(), 0, -1
+
+    def at(self, done: int, total: int | None) -> float:
+        now = time.perf_counter()
+        if self._total == -1:
+            self._begun_at, self._total = done - 1, total or 0
+        elif self._total != (total or 0):
+            self._started, self._begun_at, self._total = now, done, total or 0
+        return (done - self._begun_at) / max(now - self._started, 1e-3)

@@ -13,6 +13,7 @@ from qtseg_edge.errors import QtsegError, UsageError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 _LOSSY = frozenset({".jpg", ".jpeg"})
+_EXIF_WITHIN = 1 << 18  # bytes: it stands before the pixels
 Uint8 = NDArray[np.uint8]
 
 
@@ -54,11 +55,25 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path) -> Uint8:
-    """(h, w, 3) RGB; opacity is dropped. 16-bit files raise QtsegError: which part of their range is meant only their owner knows."""
+    """(h, w, 3) RGB; opacity is dropped.
+
+    QtsegError for files of 16 bits (which part of their range is meant only their owner knows) and for those that an Exif tag turns.
+    """
     bgr = _read(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if bgr.dtype != np.uint8:
         raise QtsegError(f"{path}: wanted 8 bits per channel, got {bgr.dtype}; convert it, choosing the window of values to keep")
+    if _is_turned(path, bgr):
+        raise QtsegError(f"{path}: its Exif tag turns it, and no tag turns its mask; apply the tag to the pixels (mogrify -auto-orient)")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def _is_turned(path: Path, as_shown: Uint8) -> bool:
+    with path.open("rb") as file:
+        head = file.read(_EXIF_WITHIN)
+    if b"Exif" not in head and b"eXIf" not in head:
+        return False
+    as_stored = _read(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
+    return as_stored.shape != as_shown.shape or not np.array_equal(as_stored, as_shown)
 
 
 def read_mask(path: Path, classes: int) -> Uint8:
@@ -82,12 +97,18 @@ def read_mask(path: Path, classes: int) -> Uint8:
 
 
 def read_binary_mask(path: Path) -> Uint8:
-    """(h, w) of 0 and 1. Lossless files count everything above 0; JPEG rings around edges, so there it is everything above 127."""
+    """(h, w) of 0 and 1. Lossless files count everything above 0; JPEG rings around edges, so there it is everything above 127.
+
+    A lossless file of more than two levels raises QtsegError: soft edges and class numbers look alike, only their owner knows.
+    """
     if path.suffix.lower() in _LOSSY:
         return (_read(path, cv2.IMREAD_GRAYSCALE) > 127).astype(np.uint8)
     levels = _read(path, cv2.IMREAD_UNCHANGED)  # as stored: a conversion to 8-bit grey rounds faint values away
     if levels.ndim == 3:
         levels = levels[..., :3].max(axis=2)  # without the opacity of BGRA
+    found = np.unique(levels)
+    if len(found) > 2:
+        raise QtsegError(f"{path}: wanted a mask of two levels, got {len(found)} from {found[0]} to {found[-1]}; cut it where the edge is")
     return (levels > 0).astype(np.uint8)
 
 

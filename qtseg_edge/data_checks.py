@@ -49,7 +49,7 @@ def check_splits(
     problems += [
         f"{split / 'masks'}: no foreground in any mask; nothing can be scored on it"
         for split, findings in zip(splits[1:], all_findings[1:], strict=True)
-        if findings.masks and findings.classes_seen <= {0}
+        if allow_empty and findings.masks and findings.classes_seen <= {0}
     ]
     problems += _shared(all_findings)
     if problems:

@@ -108,6 +108,24 @@ def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
         read_image(write(tmp_path / "a.png", striped().astype(np.uint16) * 257))
 
 
+def test_an_image_that_its_exif_tag_turns_is_refused(tmp_path: Path) -> None:
+    """A tag that turns nothing is none of our business."""
+    jpeg = cv2.imencode(".jpg", np.dstack([np.arange(96, dtype=np.uint8).reshape(8, 12)] * 3))[1].tobytes()
+    for orientation in (1, 3):
+        tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01" + struct.pack(">HHI", orientation, 0, 0)
+        exif = b"Exif\x00\x00" + tiff
+        (tmp_path / f"{orientation}.jpg").write_bytes(jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:])
+    assert read_image(tmp_path / "1.jpg").shape == (8, 12, 3)
+    with pytest.raises(QtsegError, match=r"3\.jpg: its Exif tag turns it"):
+        read_image(tmp_path / "3.jpg")
+
+
+def test_a_lossless_mask_of_many_levels_is_refused(tmp_path: Path) -> None:
+    soft = np.array([[0, 3, 128, 255]], np.uint8)
+    with pytest.raises(QtsegError, match=r"a\.png: wanted a mask of two levels, got 4 from 0 to 255"):
+        read_mask(write(tmp_path / "a.png", soft), 2)
+
+
 def test_class_indices_are_read_as_they_are(tmp_path: Path) -> None:
     indices = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
     np.testing.assert_array_equal(read_mask(write(tmp_path / "a.png", indices), 3), indices)

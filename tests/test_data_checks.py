@@ -78,13 +78,13 @@ def test_masks_as_jpeg_and_png_images_with_opacity_and_in_grey_are_accepted(tmp_
     check_splits(folders, BINARY, allow_empty=False)
 
 
-def test_in_a_mask_of_two_classes_every_grey_is_lesion(tmp_path: Path) -> None:
-    """An outline softened by a drawing program: read_binary_mask counts all of it."""
+def test_a_mask_of_two_classes_with_greys_is_named(tmp_path: Path) -> None:
+    """An outline softened by a drawing program, or the numbers of classes nobody spoke of."""
     folders = splits(tmp_path, mask(128))
     soft = mask(128)
     soft[6, 8:20] = 3
-    write(folders[0] / "masks" / "a.png", soft)
-    check_splits(folders, BINARY, allow_empty=False)
+    path = write(folders[0] / "masks" / "a.png", soft)
+    assert problems(folders) == [f"{path}: wanted a mask of two levels, got 3 from 0 to 128; cut it where the edge is"]
 
 
 def test_indices_of_several_classes_are_accepted(tmp_path: Path) -> None:
@@ -125,7 +125,14 @@ def test_an_empty_mask_is_named_with_what_allows_it(tmp_path: Path, split: str) 
     folders = splits(tmp_path)
     path = write(sorted((tmp_path / split / "masks").iterdir())[0], mask(0))
     assert problems(folders) == [f"{path}: empty; where these images really show nothing to mark, pass --allow-empty"]
+
+
+def test_empty_masks_are_accepted_where_they_are_meant_but_not_as_all_there_is_to_score(tmp_path: Path) -> None:
+    folders = splits(tmp_path)
+    write(folders[0] / "masks" / "a.png", mask(0))
     check_splits(folders, BINARY, allow_empty=True)
+    write(folders[1] / "masks" / "v.png", mask(0))
+    assert problems(folders, allow_empty=True) == [f"{folders[1] / 'masks'}: no foreground in any mask; nothing can be scored on it"]
 
 
 def test_class_indices_beyond_the_classes_are_named_with_the_highest(tmp_path: Path) -> None:

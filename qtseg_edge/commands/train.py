@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from qtseg_edge.console import notice, progress
+from qtseg_edge.errors import UsageError
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda. For more GPUs: torchrun --nproc-per-node N -m qtseg_edge.cli train ...")]
 
@@ -45,7 +47,13 @@ def train(
     from qtseg_edge.training.loop import train as train_model
     from qtseg_edge.training.processes import processes
 
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise UsageError(f"--name: wanted the name of one folder in runs/train, got {name!r}")
     run = Path("runs") / "train" / name
+    if resume and (checkpoint or card or classes):
+        raise UsageError("--resume: the run knows its weights and its card; leave out --checkpoint, --card and --classes")
+    if resume and not (run / CONFIG).is_file():
+        raise UsageError(f"{run}: nothing to resume, no {CONFIG} there; start it without --resume")
     options = {
         "encoder": encoder,
         "encoder_weights": encoder_weights,
@@ -64,6 +72,7 @@ def train(
     if preview:
         notice(f"what training will see: {write_preview(request, asked)}")
         return
-    with processes(device) as group, progress("train", "steps", None) as advance:
+    with processes(device) as group, progress("train", "steps", None, shown=group.writes) as advance:
         best = train_model(request, asked, group, advance)
-    notice(f"best weights: {best}; next: qtseg-edge export {best} -o {name}.onnx")
+    if group.writes:
+        notice(f"best weights: {best}; next: qtseg-edge export {shlex.quote(str(best))} -o {shlex.quote(name)}.onnx")

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from qtseg_edge.errors import IncompatibleError, UsageError
+from qtseg_edge.errors import IncompatibleError, QtsegError, UsageError
 from qtseg_edge.files import replacing
 from qtseg_edge.model.foreign import config_from_authors, state_from_authors
 from qtseg_edge.model.layers import absorb_norms
@@ -63,7 +63,10 @@ def save_checkpoint(path: Path, network: QTSeg, config: NetworkConfig, card: Mod
     state = {name: _stored(name, tensor, dtype) for name, tensor in network.state_dict().items()}
     header = {NETWORK_KEY: json.dumps(asdict(config)), CARD_KEY: card.to_json()}
     with replacing(path) as temporary:
-        save_file(state, temporary, metadata=header)
+        try:
+            save_file(state, temporary, metadata=header)
+        except SafetensorError as error:  # how it reports a full disk
+            raise QtsegError(f"{path}: cannot be written ({error}); what was there is kept") from error
 
 
 def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -17,9 +17,9 @@ from qtseg_edge.training.endoscope import hide_border, highlights, vignette
 class Augmentation(nn.Module):
     """images (N, 3, H, W) float 0..1 and masks (N, 1, H, W) float class indices -> the same, changed at random.
 
-    strength: 0 flips only, 1 the ranges below, others in proportion. endoscope: probability of each endoscope-typical change,
-    halved for the black border. empty_share: share of images turned into ones without a lesion. All of it is drawn from
-    torch's global generator.
+    strength: of geometry and colour; 0 flips only, 1 the ranges below, others in proportion. endoscope: probability of each
+    endoscope-typical change, halved for the black border. empty_share: share of images turned into ones without a lesion.
+    All of it is drawn from torch's global generator.
     """
 
     def __init__(self, strength: float, endoscope: float, empty_share: float) -> None:
@@ -31,8 +31,7 @@ class Augmentation(nn.Module):
             kornia.RandomHorizontalFlip(p=0.5),
             kornia.RandomVerticalFlip(p=0.5),
             *_geometry(strength),
-            data_keys=["input", "mask"],
-            extra_args={},  # a mask of one class is warped bilinearly and cut at one half, smoother than nearest
+            data_keys=["input", "mask"],  # masks are warped by nearest neighbour: class indices cannot be mixed
         )
         self.colour = nn.Sequential(*_colour(strength))
         self.cutout = kornia.RandomErasing((0.01, 0.06), (0.4, 2.5), p=min(1.0, 0.15 * strength))
@@ -40,12 +39,7 @@ class Augmentation(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         images, masks = _some_emptied(images, masks, self.empty_share)
-        planes = functional.one_hot(masks[:, 0].long()).permute(0, 3, 1, 2)[:, 1:].float()  # (N, K-1, H, W), 0 where K is 1
-        if planes.shape[1]:
-            images, planes = self.geometry(images, planes)
-            labels = _labels(planes)
-        else:
-            images, labels = self.geometry(images, masks)
+        images, labels = self.geometry(images, masks)
         images = self.cutout(self.colour(images).clamp(0, 1))
         images = _chosen(self.endoscope, images, vignette)
         images = _chosen(self.endoscope, images, highlights)
@@ -101,12 +95,6 @@ def _jpeg(images: Tensor) -> Tensor:
     ]
     decoded = [torch.from_numpy(cv2.imdecode(data, cv2.IMREAD_COLOR)) for data in encoded]
     return torch.stack(decoded).to(images.device).permute(0, 3, 1, 2).float() / 255
-
-
-def _labels(planes: Tensor) -> Tensor:
-    """Warped planes of the foreground classes (N, K-1, H, W) -> class indices (N, 1, H, W); none reaches a half: background."""
-    share, index = planes.max(dim=1, keepdim=True)
-    return torch.where(share > 0.5, index + 1, 0).float()
 
 
 def _chosen(probability: float, images: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from qtseg_edge.errors import UsageError
+from qtseg_edge.errors import IncompatibleError, UsageError
 from qtseg_edge.spec import ModelCard, class_colours
 from qtseg_edge.training.config import TrainConfig
 
@@ -21,7 +21,10 @@ def card_for(name: str, data: Path, file: Path | None, classes: str | None, conf
     if file is not None and classes is not None:
         raise UsageError("train: wanted --card or --classes, got both")
     if file is not None:
-        return replace(ModelCard.from_json(_text(file)), name=name)
+        try:
+            return replace(ModelCard.from_json(_text(file)), name=name)
+        except IncompatibleError as error:
+            raise UsageError(f"{file}: {error}") from error
     manifest = _manifest(data / MANIFEST)
     names = tuple(manifest.get("classes", _DEFAULT_CLASSES)) if classes is None else _split(classes)
     side = (config.imgsz, config.imgsz)

@@ -29,18 +29,18 @@ class TrainConfig:
 
     # What is trained
     encoder: str = "cnn"  # "cnn", "pvt_v2_b0", or a folder or hub id of a transformers backbone
-    encoder_weights: str = ""  # what the encoder begins with; empty: random weights
+    encoder_weights: str = ""  # what the encoder begins with; empty: those published with it, none for cnn
     freeze_epochs: Annotated[int, Field(ge=0)] = 0  # the encoder learns only after them
-    width: Annotated[int, Field(ge=4, le=1 << 14, multiple_of=4)] = 16  # the paper's n
+    width: Annotated[int, Field(ge=4, le=1 << 14, multiple_of=4)] = 16  # the paper's n; a checkpoint to begin with brings its own
     normalisation: Normalisation = "scale"
 
     # Images
     imgsz: Side = 352  # side at which the model is scored and deployed
     start_imgsz: Side | None = None  # the side grows from here to imgsz...
     growth: Share = 0.75  # ...over this share of the epochs
-    augment: Annotated[float, Field(ge=0, le=2)] = 1.0  # 0 flips only; 1 as measured; in between and beyond: the ranges scale
+    augment: Annotated[float, Field(ge=0, le=2)] = 1.0  # geometry and colour: 0 flips only, 1 the full ranges, others in proportion
     endoscope: Share = 0.25  # probability of an endoscope's border, vignette or specular highlights
-    empty_share: Share = 0.05  # images turned into ones without a lesion (two classes)
+    empty_share: Share = 0.05  # images replaced by their own background, or by a lost signal
     allow_empty: bool = False  # accept images whose mask is empty
 
     # Optimisation
@@ -71,7 +71,7 @@ class TrainConfig:
 def config_from(file: Path | None, options: dict[str, Any]) -> TrainConfig:
     """The values of a JSON file, then the options that are not None. Raises UsageError with everything that is wrong."""
     values = _read(file) if file else {}
-    where = f"{file}" if file else "train"
+    where = f"{file} and the options" if file and options else f"{file}" if file else "train"
     try:
         return _ADAPTER.validate_json(json.dumps({**values, **{name: value for name, value in options.items() if value is not None}}))
     except ValidationError as error:

@@ -71,7 +71,8 @@ class Fit:
                 self.scaler.scale(loss / len(passes)).backward()
             losses.append(loss.item())
         self.scaler.unscale_(self.optimiser)
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip, foreach=True)
+        learning = [p for group in self.optimiser.param_groups if group["lr"] > 0 for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(learning, self.config.clip, foreach=True)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.optimiser.zero_grad()
@@ -114,7 +115,7 @@ class Fit:
         return network.eval()
 
     def _inputs(self, images: Images, chosen: Tensor) -> Iterator[Tensor]:
-        for indices in chosen.split(self.config.batch):
+        for indices in chosen.tensor_split(max(1, len(chosen) // self.config.batch)):  # none shorter than a batch
             frames, _ = images.batch(indices, self.device)
             yield normalise(frames * 255, self.config.normalisation).contiguous(memory_format=torch.channels_last)
 
@@ -125,7 +126,7 @@ class Fit:
             try:
                 torch.save({**parts, "epoch": epoch, "results": results}, temporary)
             except RuntimeError as error:  # torch's writer hides what the system said
-                raise QtsegError(f"{path}: cannot be written; the last state is kept: make room and pass --resume") from error
+                raise QtsegError(f"{path}: cannot be written, what was there is kept; make room, then go on with --resume") from error
 
     def resume(self, path: Path) -> tuple[int, list[dict[str, Any]]]:
         """The last finished epoch and the results up to it."""
@@ -157,7 +158,7 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
         return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
 def _parameter_groups(network: QTSeg, weight_decay: float, freeze_epochs: int) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from qtseg_edge.data_checks import check_splits
 from qtseg_edge.errors import IncompatibleError, UsageError
 from qtseg_edge.files import replacing
 from qtseg_edge.model.checkpoint import load_checkpoint, save_checkpoint
-from qtseg_edge.model.network import NetworkConfig, QTSeg, build_network, network_config_from
+from qtseg_edge.model.network import CNN, NetworkConfig, QTSeg, build_network, network_config_from
 from qtseg_edge.model.pretrained import network_with_encoder
 from qtseg_edge.spec import ModelCard
 from qtseg_edge.training.augmentation import Augmentation
@@ -123,7 +123,7 @@ class _Run:
 
     def _write(self, averaged: QTSeg, scores: dict[str, float], validation: Images) -> None:
         card = replace(self.card, scores={name: round(scores[name], 4) for name in ("val_dice", "val_iou")})
-        best = scores["val_dice"] >= max(row["val_dice"] for row in self.results)
+        best = scores["val_dice"] > max((row["val_dice"] for row in self.results[:-1]), default=-1.0)
         for name in ["best", "last"] if best else ["last"]:
             save_checkpoint(self.folder / "weights" / f"{name}.safetensors", averaged, self.network_config, card)
         if best:
@@ -146,6 +146,8 @@ class _Run:
         The state comes first: from then on a run that is cut short can go on, even in its first epoch.
         """
         (self.folder / "weights").mkdir(parents=True, exist_ok=True)
+        for left_over in self.folder.glob("**/.*.part*"):  # of a process that was killed while it wrote
+            left_over.unlink()
         if self.request.resume:
             if _facts_of(self.folder)["data_sha256"] != fingerprint:
                 raise UsageError(f"{self.request.data}: not the data that {self.folder} was trained on; give another --name")
@@ -213,6 +215,8 @@ def _network(request: Request, config: TrainConfig) -> tuple[QTSeg, NetworkConfi
     if request.checkpoint is None:
         blank = NetworkConfig(width=config.width, classes=classes)
         return network_with_encoder(blank, config.encoder, config.encoder_weights or None)
+    if config.encoder != CNN or config.encoder_weights:
+        raise UsageError(f"{request.checkpoint}: brings its own encoder; leave out --encoder and --encoder-weights, or --checkpoint")
     loaded = load_checkpoint(request.checkpoint)
     if loaded.config.classes != classes:
         raise IncompatibleError(f"{request.checkpoint}: has {loaded.config.classes} classes, this run trains {classes}")
@@ -226,7 +230,5 @@ def _steps(images: int, config: TrainConfig, world: int, split: Path) -> int:
     steps = images // (config.batch * config.accumulate)
     if steps == 0:
         wanted = config.batch * config.accumulate
-        raise UsageError(
-            f"{split}: {images} images, fewer than one step takes ({wanted}); give --batch {max(2, images // config.accumulate)}"
-        )
+        raise UsageError(f"{split}: {images} images, fewer than one step takes ({wanted}); give a smaller --batch or --accumulate")
     return steps

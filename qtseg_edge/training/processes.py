@@ -60,5 +60,9 @@ def _device(name: str, local_rank: int) -> torch.device:
         raise MissingError("--device cuda: torch finds no CUDA device here; its CPU build never does: see https://pytorch.org/get-started")
     if name == "cpu" or not there:
         return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise UsageError(
+            f"--nproc-per-node: wanted at most the {torch.cuda.device_count()} GPUs of this machine, got {local_rank + 1} or more"
+        )
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)

@@ -42,6 +42,6 @@ def write_larger_data(folder: Path) -> Path:
         write_pair(folder / "train", f"t{number}", (18 + 4 * number, 44 - 3 * number))
     for number in range(3):
         write_pair(folder / "val", f"v{number}", (24 + 8 * number, 25 + 5 * number))
-    config = '{"epochs": 4, "batch": 2, "accumulate": 2, "imgsz": 64, "ema": 0.8, "precision": "fp32"}'
+    config = '{"epochs": 4, "batch": 2, "accumulate": 2, "imgsz": 64, "ema": 0.8, "precision": "fp32", "val_every": 2}'
     (folder / "config.json").write_text(config, encoding="utf-8")
     return folder

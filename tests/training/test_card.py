@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qtseg_edge.errors import IncompatibleError, UsageError
+from qtseg_edge.errors import UsageError
 from qtseg_edge.spec import ModelCard, class_colours
 from qtseg_edge.training.card import card_for
 from qtseg_edge.training.config import TrainConfig
@@ -86,5 +86,5 @@ def test_a_card_that_cannot_be_read_says_why(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{}", "[]", json.dumps({**asdict(DISC), "organ": "colon"})], ids=["empty", "{}", "[]", "unknown key"])
 def test_a_file_that_is_no_card_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "card.json").write_text(text, encoding="utf-8")
-    with pytest.raises(IncompatibleError, match=r"model card: not readable"):
+    with pytest.raises(UsageError, match=r"card\.json: model card: not readable"):
         card_for("model", tmp_path, tmp_path / "card.json", None, CONFIG)

@@ -38,14 +38,15 @@ def test_a_gpu_that_is_not_there_is_missing_and_auto_does_without() -> None:
         assert alone.device == torch.device("cpu")
 
 
+@pytest.mark.timeout(300)
 def test_two_processes_learn_what_one_learns_at_the_same_global_batch(tmp_path: Path, whole: Whole) -> None:
-    """Two passes of one step, by one process or by two, differ only in the order in which two gradients are added and halved.
+    """Two passes of one step, by one process or by two, are two gradients that are halved and added.
 
-    In float32 halving is exact and so is the order of two summands; what is left is rounding inside the exchange. One step of
-    AdamW may turn a gradient that is zero but for rounding into a full step, so equality is asked of nearly all weights alone.
+    In float32 both are exact whatever their order, so the weights have come out equal bit by bit. The tolerance, a thousandth of the
+    learning rate, leaves room for another exchange; a gradient that stayed with its process would be off by a whole rate.
     """
     command = arguments(whole.data, whole.start, "two", TORCHRUN)
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=110)
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     run = tmp_path / "runs" / "train" / "two"
     assert set(contents(run)) == set(contents(whole.run))
@@ -55,7 +56,7 @@ def test_two_processes_learn_what_one_learns_at_the_same_global_batch(tmp_path: 
         for key, tensor in two.items():
             torch.testing.assert_close(tensor, one[key], rtol=0, atol=1e-6, msg=key)
     written, wanted = rows(run), rows(whole.run)
-    assert len(written) == len(wanted) == 4
+    assert len(written) == len(wanted) == 2
     for got, row in zip(written, wanted, strict=True):
         assert {key: got[key] for key in row if key != "seconds"} == pytest.approx(
             {key: row[key] for key in row if key != "seconds"}, rel=1e-4

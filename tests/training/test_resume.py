@@ -85,20 +85,20 @@ def test_a_run_goes_on_under_the_card_it_was_started_with(tmp_path: Path, data: 
     assert (card.classes, card.licence) == (DISC.classes, DISC.licence)
 
 
+@pytest.mark.timeout(300)
 def test_a_run_that_is_killed_ends_as_if_it_had_not_been(tmp_path: Path, whole: Whole) -> None:
-    """kill -9 in the middle of an epoch, by the command line as a user has it."""
-    process = subprocess.Popen(arguments(whole.data, whole.start, "killed"), cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL)
+    """kill -9 in the middle of the third of four epochs, by the command line as a user has it."""
     run = tmp_path / "runs" / "train" / "killed"
+    process = subprocess.Popen(arguments(whole.data, whole.start, "killed"), cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL)
     try:
-        wait_for(run / "state.pt", process)
+        wait_for_the_state_after_the_first_row(run, process)
         process.send_signal(signal.SIGKILL)
         assert process.wait(timeout=30) == -signal.SIGKILL
     finally:
         process.kill()
-    assert 1 <= len(rows(run)) < len(rows(whole.run)), "it was to be killed in the middle"
-    done = subprocess.run(
-        [*arguments(whole.data, None, "killed"), "--resume"], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=100
-    )
+    assert (len(rows(run)), len(rows(whole.run))) == (1, 2), "it was to be killed in the middle"
+    command = [*arguments(whole.data, None, "killed"), "--resume"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     for name in ("best", "last"):
         weights = Path("weights") / f"{name}.safetensors"
@@ -106,10 +106,11 @@ def test_a_run_that_is_killed_ends_as_if_it_had_not_been(tmp_path: Path, whole: 
     assert rows_but_seconds(run) == rows_but_seconds(whole.run)
 
 
-def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(2000):
-        if path.exists():
+def wait_for_the_state_after_the_first_row(run: Path, process: subprocess.Popen[bytes]) -> None:
+    state, results = run / "state.pt", run / "results.csv"
+    for _ in range(10_000):
+        if results.exists() and state.stat().st_mtime_ns > results.stat().st_mtime_ns:
             return
         assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.05)
-    raise TimeoutError(path)
+        time.sleep(0.02)
+    raise TimeoutError(state)

@@ -11,11 +11,10 @@ import pytest
 import torch
 
 from qtseg_edge.errors import IncompatibleError, QtsegError, UsageError
-from qtseg_edge.model.checkpoint import load_checkpoint
 from qtseg_edge.training.loop import Request, train
 from qtseg_edge.training.processes import Processes
 from tests.model import authors_format
-from tests.training.discs import DISC, QUICK, Interrupted, Run, contents, copied, go, interrupting, quietly, rows, write_image, write_pair
+from tests.training.discs import DISC, QUICK, Interrupted, Run, contents, copied, go, interrupting, quietly, write_image, write_pair
 
 # --- the data -----------------------------------------------------------------------------------------------------------------------
 
