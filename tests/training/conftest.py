@@ -39,6 +39,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory, start: Path) -> Whole:
     """Eight steps in a process of their own. To be read only."""
     folder = tmp_path_factory.mktemp("whole")
     data = write_larger_data(folder / "data")
-    done = subprocess.run(arguments(data, start, "whole"), cwd=folder, env=environment(), capture_output=True, text=True, timeout=110)
+    done = subprocess.run(arguments(data, start, "whole"), cwd=folder, env=environment(), capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     return Whole(data, start, folder / "runs" / "train" / "whole")

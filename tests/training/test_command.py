@@ -25,10 +25,9 @@ def train(tmp_path: Path, data: Path, start: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "quick.json").write_text('{"epochs": 1, "batch": 2, "imgsz": 64, "ema": 0.8}', encoding="utf-8")
 
-    def call(*options: object, checkpoint: Path | None = start, config: str | None = "quick.json", folder: Path = data) -> Any:
-        given = ["--checkpoint", checkpoint] if checkpoint else []
-        given += ["--config", config] if config else []
-        arguments = ["train", "--data", folder, "--device", "cpu", *given, *options]
+    def call(*options: object, checkpoint: Path = start, folder: Path = data) -> Any:
+        begin = [] if "--resume" in options else ["--checkpoint", checkpoint, "--config", "quick.json"]
+        arguments = ["train", "--data", folder, "--device", "cpu", *begin, *options]
         return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
 
     return call
@@ -73,7 +72,7 @@ def test_a_run_ends_with_where_its_weights_are_and_what_to_do_with_them(train: T
 def test_a_finished_run_is_resumed_with_its_own_configuration(train: Train, finished: Run, tmp_path: Path) -> None:
     run = copied(finished.folder, tmp_path / "runs" / "train" / "old")
     before = contents(run)
-    result = train("--name", "old", "--resume", checkpoint=None, config=None)
+    result = train("--name", "old", "--resume")
     assert result.exit_code == 0, result.output
     assert contents(run) == before
 
@@ -120,9 +119,9 @@ def test_a_card_and_classes_contradict_each_other(train: Train, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["--imgsz", "100"], "quick.json: imgsz: input should be a multiple of 32, got 100"),
-        (["--lr", "nan"], "quick.json: lr: input should be a finite number, got nan"),
-        (["--precision", "fp8"], "quick.json: precision: input should be 'auto', 'fp32', 'bf16' or 'fp16', got 'fp8'"),
+        (["--imgsz", "100"], "quick.json and the options: imgsz: input should be a multiple of 32, got 100"),
+        (["--lr", "nan"], "quick.json and the options: lr: input should be a finite number, got nan"),
+        (["--precision", "fp8"], "quick.json and the options: precision: input should be 'auto', 'fp32', 'bf16' or 'fp16', got 'fp8'"),
         (["--config", "none.json"], "none.json: cannot be read (No such file or directory)"),
         (["--device", "tpu"], "--device: wanted auto, cpu or cuda, got 'tpu'"),
         (["--card", "none.json"], "none.json: cannot be read (No such file or directory)"),
@@ -135,7 +134,7 @@ def test_options_that_cannot_work_are_one_line(train: Train, tmp_path: Path, opt
 
 def test_an_unknown_key_of_the_file_is_one_line(train: Train, tmp_path: Path) -> None:
     (tmp_path / "quick.json").write_text('{"learning_rate": 1}', encoding="utf-8")
-    assert message(train(), 2).startswith("quick.json: learning_rate is not a key; known are encoder, ")
+    assert message(train(), 2).startswith("quick.json and the options: learning_rate is not a key; known are encoder, ")
 
 
 def test_problems_of_the_data_are_the_one_message_of_several_lines(train: Train, data: Path, tmp_path: Path) -> None:
@@ -161,12 +160,34 @@ def test_a_run_that_is_there_is_one_line(train: Train, finished: Run, tmp_path: 
 
 
 def test_a_run_that_is_not_there_cannot_be_resumed(train: Train) -> None:
-    assert message(train("--resume", "--name", "nobody", config=None), 2).startswith("runs/train/nobody")
+    assert message(train("--resume", "--name", "nobody"), 2) == (
+        "runs/train/nobody: nothing to resume, no config.json there; start it without --resume"
+    )
+
+
+@pytest.mark.parametrize("option", ["--checkpoint", "--card", "--classes"])
+def test_a_resumed_run_knows_its_weights_and_its_card(train: Train, finished: Run, tmp_path: Path, option: str) -> None:
+    run = copied(finished.folder, tmp_path / "runs" / "train" / "model")
+    text = "--resume: the run knows its weights and its card; leave out --checkpoint, --card and --classes"
+    assert message(train("--resume", option, "background,disc"), 2) == text
+    assert contents(run) == contents(finished.folder)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../model", "a/b", "/tmp/model"])
+def test_a_name_is_that_of_one_folder(train: Train, tmp_path: Path, name: str) -> None:
+    assert message(train("--name", name), 2) == f"--name: wanted the name of one folder in runs/train, got {name!r}"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_name_with_spaces_is_quoted_in_the_next_command(train: Train) -> None:
+    assert said(train("--name", "my polyps"))[0].endswith(
+        "qtseg-edge export 'runs/train/my polyps/weights/best.safetensors' -o 'my polyps'.onnx"
+    )
 
 
 def test_other_options_than_those_of_the_start_are_one_line(train: Train, finished: Run, tmp_path: Path) -> None:
     copied(finished.folder, tmp_path / "runs" / "train" / "model")
-    result = train("--resume", "--epochs", "9", config=None)
+    result = train("--resume", "--epochs", "9")
     assert message(result, 2).startswith("--resume: this run was started with another epochs (3 then, 9 now); leave that out")
 
 
@@ -193,5 +214,5 @@ def test_too_few_images_for_a_batch_are_one_line(train: Train, tmp_path: Path) -
     for split, count in (("train", 3), ("val", 1)):
         for number in range(count):
             write_pair(tmp_path / "few" / split, f"{split}{number}", (20 + 5 * number, 20 + len(split)))
-    text = f"{tmp_path}/few/train: 3 images, fewer than one step takes (8); give --batch 3"
+    text = f"{tmp_path}/few/train: 3 images, fewer than one step takes (8); give a smaller --batch or --accumulate"
     assert message(train("--batch", "8", folder=tmp_path / "few"), 2) == text

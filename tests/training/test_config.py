@@ -117,6 +117,11 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     assert "\n" not in message
 
 
+def test_a_wrong_option_beside_a_file_blames_both(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"c\.json and the options: epochs: input should be"):
+        config_from(written(tmp_path, "{}"), {"epochs": 0})
+
+
 def test_a_wrong_option_is_told_without_a_file_to_blame() -> None:
     with pytest.raises(UsageError, match=r"^train: epochs: input should be greater than or equal to 1, got 0$"):
         config_from(None, {"epochs": 0})

@@ -122,8 +122,16 @@ def test_the_gradients_are_clipped_together(make: MakeFit, images: Images) -> No
     assert 1e-2 < norms[1e3] < 1e3, "what was cut off was there, and a norm below the limit is left alone"
 
 
-def total_norm(fit: Fit) -> float:
-    return math.sqrt(sum(float(p.grad.square().sum()) for p in fit.network.parameters() if p.grad is not None))
+def total_norm(fit: Fit, without: str = "none") -> float:
+    learning = [p for name, p in fit.network.named_parameters() if not name.startswith(without)]
+    return math.sqrt(sum(float(p.grad.square().sum()) for p in learning if p.grad is not None))
+
+
+def test_gradients_of_a_frozen_encoder_take_nothing_from_the_others(make: MakeFit, images: Images) -> None:
+    fit, norms = make(replace(PLAIN, clip=1e-3, freeze_epochs=1)), list[float]()
+    fit.optimiser.register_step_pre_hook(lambda *_: norms.append(total_norm(fit, without="encoder.")))
+    fit.epoch(0, images, ignore)
+    assert norms == pytest.approx([1e-3] * 2, rel=1e-3)
 
 
 def test_two_passes_of_a_step_give_the_mean_of_their_gradients(make: MakeFit, images: Images) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from qtseg_edge.errors import QtsegError
 from qtseg_edge.training.images import Images
-from tests.training.discs import ALONE, write_image, write_two_discs
+from tests.training.discs import ALONE, write_image, write_pair, write_two_discs
 
 
 def test_images_are_letterboxed_together_with_their_masks(data: Path) -> None:
@@ -34,6 +34,18 @@ def test_indices_beyond_the_classes_are_refused(tmp_path: Path) -> None:
     write_image(tmp_path / "masks" / "a.png", np.full((64, 64), 3))
     with pytest.raises(QtsegError, match="wanted class indices below 3, got 3"):
         Images.read(tmp_path, 32, 3)
+
+
+def test_a_mask_of_another_size_is_refused(data: Path, tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", (20, 20))
+    write_image(tmp_path / "masks" / "a.png", np.zeros((32, 48)))
+    with pytest.raises(QtsegError, match=r"a\.png: mask of 48x32 for an image of 64x64"):
+        Images.read(tmp_path, 32, 2)
+
+
+def test_only_as_many_as_asked_are_read_from_all_over_the_split(data: Path) -> None:
+    assert Images.read(data / "train", 32, 2, at_most=2).names == ("t0.png", "wide.png")
+    assert len(Images.read(data / "train", 32, 2, at_most=9)) == 4
 
 
 def test_opacity_is_left_out(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_the_run_says_what_it_was_asked_to_do_and_with_what(finished: Run, data:
 
 def test_best_and_last_carry_the_scores_of_their_epochs(finished: Run) -> None:
     written = rows(finished.folder)
-    best = max(written, key=lambda row: (row["val_dice"], row["epoch"]))
+    best = max(written, key=lambda row: (row["val_dice"], -row["epoch"]))
     for name, row in [("last", written[-1]), ("best", best)]:
         loaded = load_checkpoint(finished.folder / "weights" / f"{name}.safetensors")
         assert loaded.config == NetworkConfig(4, 2, (1, 1, 1), 2, 8)
@@ -205,6 +205,16 @@ def test_images_grow_during_a_run_and_the_network_sees_them_grow(tmp_path: Path,
     go(data, tmp_path / "same", replace(config, epochs=1), checkpoint=start)
     assert rows(tmp_path / "grown")[0]["train_loss"] != pytest.approx(rows(tmp_path / "same")[0]["train_loss"], rel=1e-3)
     assert load_checkpoint(tmp_path / "grown" / "weights" / "last.safetensors").card.size_hw == (96, 96)
+
+
+def test_of_equal_scores_the_first_is_kept(tmp_path: Path, data: Path, start: Path) -> None:
+    """As the curves and the giving up have it. At a rate this small the score stays and the weights still move."""
+    go(data, tmp_path / "run", replace(QUICK, lr=1e-7, epochs=2, freeze_epochs=0), checkpoint=start)
+    assert len({row["val_dice"] for row in rows(tmp_path / "run")}) == 1, "this test could not fail"
+    go(data, tmp_path / "one", replace(QUICK, lr=1e-7, epochs=2, val_every=2), checkpoint=start)
+    weights = tmp_path / "run" / "weights"
+    assert different_weights(weights / "last.safetensors", tmp_path / "one" / "weights" / "best.safetensors") == []
+    assert different_weights(weights / "best.safetensors", weights / "last.safetensors")
 
 
 def test_a_run_that_gets_no_better_is_given_up_and_stays_so(tmp_path: Path, data: Path, start: Path) -> None:

@@ -45,6 +45,13 @@ def test_an_image_of_sixteen_bits_is_refused(tmp_path: Path, start: Path) -> Non
         go(tmp_path, tmp_path / "run", checkpoint=start)
 
 
+def test_grey_values_in_a_mask_of_two_classes_are_refused(tmp_path: Path, data: Path, start: Path) -> None:
+    soft = copied(data, tmp_path / "soft")
+    write_image(soft / "train" / "masks" / "t1.png", np.eye(64) * 255 + np.eye(64, k=1) * 90)
+    with pytest.raises(UsageError, match=r"t1\.png: wanted a mask of two levels, got 3 from 0 to 255"):
+        go(soft, tmp_path / "run", checkpoint=start)
+
+
 def test_grey_values_in_masks_of_several_classes_are_refused(tmp_path: Path, data: Path) -> None:
     card = replace(DISC, classes=("background", "disc", "tool"), colours_rgb=((0, 0, 0), (1, 1, 1), (2, 2, 2)))
     with pytest.raises(UsageError, match=r"t0\.png: wanted class indices below 3, got 255"):
@@ -59,11 +66,9 @@ def test_a_folder_without_splits_is_named(tmp_path: Path, start: Path) -> None:
         go(tmp_path, tmp_path / "run", checkpoint=start)
 
 
-@pytest.mark.parametrize(("asked", "wanted", "hint"), [({"batch": 8}, 8, 4), ({"accumulate": 3}, 6, 2)])
-def test_fewer_images_than_a_step_takes_are_told_with_what_would_do(
-    tmp_path: Path, data: Path, start: Path, asked: dict[str, int], wanted: int, hint: int
-) -> None:
-    with pytest.raises(UsageError, match=rf"train: 4 images, fewer than one step takes \({wanted}\); give --batch {hint}"):
+@pytest.mark.parametrize(("asked", "wanted"), [({"batch": 8}, 8), ({"accumulate": 3}, 6)])
+def test_fewer_images_than_a_step_takes_are_refused(tmp_path: Path, data: Path, start: Path, asked: dict[str, int], wanted: int) -> None:
+    with pytest.raises(UsageError, match=rf"train: 4 images, fewer than one step takes \({wanted}\); give a smaller --batch or --acc"):
         go(data, tmp_path / "run", replace(QUICK, **asked), checkpoint=start)  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
 
@@ -80,6 +85,12 @@ def test_a_checkpoint_of_other_classes_is_refused(tmp_path: Path, data: Path) ->
     start = authors_format.write_checkpoint(tmp_path, replace(authors_format.TWO_CLASSES, classes=3))
     with pytest.raises(IncompatibleError, match=r"\.pt: has 3 classes, this run trains 2"):
         go(data, tmp_path / "run", checkpoint=start)
+
+
+@pytest.mark.parametrize("asked", [{"encoder": "pvt_v2_b0"}, {"encoder_weights": "other.safetensors"}], ids=str)
+def test_a_checkpoint_and_an_encoder_contradict_each_other(tmp_path: Path, data: Path, start: Path, asked: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=r"\.pt: brings its own encoder; leave out --encoder and --encoder-weights, or --checkpoint"):
+        go(data, tmp_path / "run", replace(QUICK, **asked), checkpoint=start)  # type: ignore[arg-type]
 
 
 def test_every_process_needs_a_pass_of_each_step(tmp_path: Path, data: Path, start: Path) -> None:
@@ -199,7 +210,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_state(
     run = interrupted_copy(data, start, tmp_path / "run")
     before = contents(run)
     request.getfixturevalue("small_disk")
-    with pytest.raises(QtsegError, match=r"state\.pt: cannot be written; the last state is kept: make room and pass --resume"):
+    with pytest.raises(QtsegError, match=r"state\.pt: cannot be written, what was there is kept; make room, then go on with --resume"):
         go(data, run, replace(QUICK, val_every=3), resume=True)
     assert contents(run) == before
 
@@ -211,7 +222,7 @@ def test_a_full_disk_keeps_the_weights_that_were_there(tmp_path: Path, data: Pat
     before = contents(run)
     assert {"weights/best.safetensors", "weights/last.safetensors", "state.pt"} < set(before)
     request.getfixturevalue("small_disk")
-    with pytest.raises((OSError, QtsegError), match=r"(best|last)\.safetensors"):
+    with pytest.raises(QtsegError, match=r"best\.safetensors: cannot be written \(.*File too large.*\); what was there is kept"):
         go(data, run, resume=True)
     assert contents(run) == before
 
