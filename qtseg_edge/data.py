@@ -55,7 +55,13 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path) -> Uint8:
-    """(h, w, 3) RGB; opacity is dropped.
+    """(h, w, 3) RGB, turned as its Exif tag says; opacity is dropped, 16 bits become 8."""
+    bgr = _read(path, cv2.IMREAD_COLOR)
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def read_labelled_image(path: Path) -> Uint8:
+    """`read_image` of one that has a mask.
 
     QtsegError for files of 16 bits (which part of their range is meant only their owner knows) and for those that an Exif tag turns.
     """

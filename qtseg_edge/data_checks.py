@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from qtseg_edge.data import LabelledImage, by_stem, image_files, read_image, read_mask
+from qtseg_edge.data import LabelledImage, by_stem, image_files, read_labelled_image, read_mask
 from qtseg_edge.errors import QtsegError, UsageError
 
 _SHOWN = 40
@@ -67,7 +67,7 @@ def _pairs(split: Path) -> tuple[list[LabelledImage], list[str]]:
 def _check_pair(pair: LabelledImage, classes: int, allow_empty: bool, findings: Findings) -> None:
     image = mask = None
     try:
-        image = read_image(pair.image)
+        image = read_labelled_image(pair.image)
         findings.digests[pair.image] = _digest(image)
     except QtsegError as error:
         findings.problems.append(str(error))

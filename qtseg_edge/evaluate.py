@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from qtseg_edge.data import LabelledImage, labelled_images, read_image, read_mask
+from qtseg_edge.data import LabelledImage, labelled_images, read_labelled_image, read_mask
 from qtseg_edge.errors import QtsegError
 from qtseg_edge.metrics import Metric, Scores, image_scores
 from qtseg_edge.runtime.backend import Backend
@@ -110,7 +110,7 @@ def evaluate(backend: Backend, split: Path, on_image: Callable[[int, int], None]
 def _scored(segmenter: Segmenter, pair: LabelledImage) -> tuple[ImageScores, Uint8]:
     """The scores and the class index (h, w) at original size."""
     classes = segmenter.backend.spec.classes
-    image, labelled = read_image(pair.image), read_mask(pair.mask, classes)
+    image, labelled = read_labelled_image(pair.image), read_mask(pair.mask, classes)
     if image.shape[:2] != labelled.shape:
         raise QtsegError(f"{pair.mask}: mask of {labelled.shape[1]}x{labelled.shape[0]} for an image of {image.shape[1]}x{image.shape[0]}")
     prepared = segmenter.prepare(image)

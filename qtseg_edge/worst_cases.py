@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtseg_edge.contact_sheet import LABEL, PREDICTION, Tile, contact_sheet
-from qtseg_edge.data import read_image, read_mask
+from qtseg_edge.data import read_labelled_image, read_mask
 from qtseg_edge.evaluate import Case, Evaluation
 
 
@@ -18,4 +18,4 @@ def _tile(case: Case, names: tuple[str, ...]) -> Tile:
     labelled = read_mask(case.pair.mask, len(names)) == case.class_index
     outlines = ((labelled, LABEL), (case.predicted == case.class_index, PREDICTION))
     captions = (case.pair.image.name, f"{names[case.class_index]}: Dice {100 * case.scores.dice:.1f}")
-    return Tile(read_image(case.pair.image), outlines, captions)
+    return Tile(read_labelled_image(case.pair.image), outlines, captions)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from qtseg_edge.data import LabelledImage, image_files, labelled_images, read_binary_mask, read_image, read_mask
+from qtseg_edge.data import LabelledImage, image_files, labelled_images, read_binary_mask, read_image, read_labelled_image, read_mask
 from qtseg_edge.errors import QtsegError, UsageError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -103,9 +103,13 @@ def test_transparency_is_left_out(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(write(tmp_path / "a.png", rgba)), striped())
 
 
-def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
+def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(read_image(write(tmp_path / "a.png", striped().astype(np.uint16) * 257)), striped())
+
+
+def test_sixteen_bits_are_refused_where_there_is_a_mask(tmp_path: Path) -> None:
     with pytest.raises(QtsegError, match=r"a\.png: wanted 8 bits per channel, got uint16"):
-        read_image(write(tmp_path / "a.png", striped().astype(np.uint16) * 257))
+        read_labelled_image(write(tmp_path / "a.png", striped().astype(np.uint16) * 257))
 
 
 def test_an_image_that_its_exif_tag_turns_is_refused(tmp_path: Path) -> None:
@@ -115,9 +119,9 @@ def test_an_image_that_its_exif_tag_turns_is_refused(tmp_path: Path) -> None:
         tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01" + struct.pack(">HHI", orientation, 0, 0)
         exif = b"Exif\x00\x00" + tiff
         (tmp_path / f"{orientation}.jpg").write_bytes(jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:])
-    assert read_image(tmp_path / "1.jpg").shape == (8, 12, 3)
+    assert read_labelled_image(tmp_path / "1.jpg").shape == (8, 12, 3)
     with pytest.raises(QtsegError, match=r"3\.jpg: its Exif tag turns it"):
-        read_image(tmp_path / "3.jpg")
+        read_labelled_image(tmp_path / "3.jpg")
 
 
 def test_a_lossless_mask_of_many_levels_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qtseg_edge.data import labelled_images, read_image, read_mask
+from qtseg_edge.data import labelled_images, read_labelled_image, read_mask
 from qtseg_edge.errors import QtsegError
 from qtseg_edge.transforms import Letterbox
 
@@ -39,7 +39,7 @@ class Images:
         masks = np.empty((len(pairs), side, side), np.uint8)
         for index, pair in enumerate(pairs):
             mask = read_mask(pair.mask, classes)
-            image = read_image(pair.image)
+            image = read_labelled_image(pair.image)
             if image.shape[:2] != mask.shape:
                 sizes = f"mask of {mask.shape[1]}x{mask.shape[0]} for an image of {image.shape[1]}x{image.shape[0]}"
                 raise QtsegError(f"{pair.mask}: {sizes}")

@@ -105,30 +105,35 @@ def test_a_saved_checkpoint_scores_again_what_it_claims(finished: Run, data: Pat
 # --- learning -----------------------------------------------------------------------------------------------------------------------
 
 
-def test_training_finds_the_disc(tmp_path: Path, data: Path) -> None:
+def test_training_finds_the_disc(tmp_path: Path) -> None:
+    """With augmentation, which would teach nothing if it lost the object. Over seeds the last Dice was 0.88 to 0.91."""
+    for number in range(12):
+        write_pair(tmp_path / "train", f"t{number}", (18 + 9 * (number % 4), 20 + 12 * (number // 4)))
+    for number, centre in enumerate([(28, 28), (42, 38)]):
+        write_pair(tmp_path / "val", f"v{number}", centre)
     start = write_small_start(tmp_path / "start.safetensors", DISC)
-    asked = replace(QUICK, epochs=10, lr=1e-2, ema=0.7, empty_share=0.0, val_every=9)
-    go(data, tmp_path / "run", asked, checkpoint=start)
-    first, last = rows(tmp_path / "run")
-    assert last["train_loss"] < 0.7 * load_start_loss(start, data)
-    assert first["epoch"] == 8 and max(first["val_dice"], last["val_dice"]) > 0.6
-
-
-def load_start_loss(start: Path, data: Path) -> float:
-    return score(load_checkpoint(start).network, Images.read(data / "train", 64, 2), 2, "scale", ALONE)["val_loss"]
+    validation = Images.read(tmp_path / "val", 64, 2)
+    before = score(load_checkpoint(start).network, validation, 2, "scale", ALONE)
+    asked = replace(QUICK, epochs=8, batch=4, lr=1e-2, ema=0.7, empty_share=0.0, val_every=8)
+    go(tmp_path, tmp_path / "run", asked, checkpoint=start)
+    (after,) = rows(tmp_path / "run")
+    assert before["val_dice"] < 0.4 and after["val_dice"] > 0.75
+    assert after["val_loss"] < 0.5 * before["val_loss"]
 
 
 def test_training_tells_two_classes_of_discs_apart(tmp_path: Path) -> None:
-    """A network that calls all discs by one name scores a half at best, and far less by their areas."""
+    """A network that finds only one of them scores below a half. Over seeds the last Dice was 0.86 to 0.92."""
     places = [(20, 20), (20, 44), (44, 20), (44, 44)]
-    for number, (pink, blue) in enumerate([(0, 3), (1, 2), (2, 0), (3, 1), (0, 1), (2, 3)]):
+    pairs = [(pink, blue) for pink in range(4) for blue in range(4) if pink != blue]
+    for number, (pink, blue) in enumerate(pairs):
         write_two_discs(tmp_path / "train", f"t{number}", places[pink], places[blue])
     write_two_discs(tmp_path / "val", "v0", (18, 42), (46, 22))
     write_two_discs(tmp_path / "val", "v1", (44, 44), (20, 24))
     start = write_small_start(tmp_path / "start.safetensors", TWO_DISCS)
-    asked = replace(QUICK, epochs=12, lr=1e-2, ema=0.7, empty_share=0.0, val_every=6, class_weights=(1.0, 2.0, 2.0))
+    plain = replace(QUICK, augment=0.0, endoscope=0.0, empty_share=0.0)
+    asked = replace(plain, epochs=10, batch=4, lr=1e-2, ema=0.7, val_every=10, class_weights=(1.0, 2.0, 2.0))
     best = go(tmp_path, tmp_path / "run", asked, card=TWO_DISCS, checkpoint=start)
-    assert max(row["val_dice"] for row in rows(tmp_path / "run")) > 0.65
+    assert rows(tmp_path / "run")[0]["val_dice"] > 0.7
     assert load_checkpoint(best).card.classes == ("background", "pink", "blue")
 
 
@@ -209,9 +214,9 @@ def test_images_grow_during_a_run_and_the_network_sees_them_grow(tmp_path: Path,
 
 def test_of_equal_scores_the_first_is_kept(tmp_path: Path, data: Path, start: Path) -> None:
     """As the curves and the giving up have it. At a rate this small the score stays and the weights still move."""
-    go(data, tmp_path / "run", replace(QUICK, lr=1e-7, epochs=2, freeze_epochs=0), checkpoint=start)
+    go(data, tmp_path / "run", replace(QUICK, lr=1e-9, epochs=2, freeze_epochs=0), checkpoint=start)
     assert len({row["val_dice"] for row in rows(tmp_path / "run")}) == 1, "this test could not fail"
-    go(data, tmp_path / "one", replace(QUICK, lr=1e-7, epochs=2, val_every=2), checkpoint=start)
+    go(data, tmp_path / "one", replace(QUICK, lr=1e-9, epochs=2, val_every=2), checkpoint=start)
     weights = tmp_path / "run" / "weights"
     assert different_weights(weights / "last.safetensors", tmp_path / "one" / "weights" / "best.safetensors") == []
     assert different_weights(weights / "best.safetensors", weights / "last.safetensors")
