@@ -122,7 +122,7 @@ def test_training_finds_the_disc(tmp_path: Path) -> None:
 
 
 def test_training_tells_two_classes_of_discs_apart(tmp_path: Path) -> None:
-    """A network that finds only one of them scores below a half. Over seeds the last Dice was 0.86 to 0.92."""
+    """A network that finds only one of them scores below a half. Over seeds the last Dice was 0.79 to 0.91."""
     places = [(20, 20), (20, 44), (44, 20), (44, 44)]
     pairs = [(pink, blue) for pink in range(4) for blue in range(4) if pink != blue]
     for number, (pink, blue) in enumerate(pairs):
@@ -131,7 +131,7 @@ def test_training_tells_two_classes_of_discs_apart(tmp_path: Path) -> None:
     write_two_discs(tmp_path / "val", "v1", (44, 44), (20, 24))
     start = write_small_start(tmp_path / "start.safetensors", TWO_DISCS)
     plain = replace(QUICK, augment=0.0, endoscope=0.0, empty_share=0.0)
-    asked = replace(plain, epochs=10, batch=4, lr=1e-2, ema=0.7, val_every=10, class_weights=(1.0, 2.0, 2.0))
+    asked = replace(plain, epochs=14, batch=4, lr=1e-2, ema=0.7, val_every=14)
     best = go(tmp_path, tmp_path / "run", asked, card=TWO_DISCS, checkpoint=start)
     assert rows(tmp_path / "run")[0]["val_dice"] > 0.7
     assert load_checkpoint(best).card.classes == ("background", "pink", "blue")
