@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,12 +28,3 @@ def reference() -> Path:
 def card() -> ModelCard:
     """A model of two classes, 64x64."""
     return ModelCard("tiny", ("background", "polyp"), ((0, 0, 0), (0, 200, 120)), (64, 64), "scale")
-
-
-@pytest.fixture
-def small_disk() -> Iterator[None]:
-    """From here on no file may grow beyond 16 kB, as on a disk that is almost full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -13,6 +13,7 @@ from qtseg_edge.errors import QtsegError
 from qtseg_edge.evaluate import evaluate
 from qtseg_edge.evaluation_report import EvaluationReport, evaluation_csv, evaluation_document, evaluation_tables, write_evaluation
 from qtseg_edge.metrics import METRICS
+from tests.disks import small_disk
 from tests.labelled import Answers, Levels, box, fake, four_class_split, marked_split
 
 NOTHING, SQUARE, SHIFTED = box(0, 0, 0, 0), box(10, 10, 30, 30), box(10, 20, 30, 40)
@@ -221,8 +222,8 @@ def test_where_the_picture_cannot_be_made_nothing_is_written(report: EvaluationR
     assert not (tmp_path / "report").exists()
 
 
-def test_on_a_full_disk_nothing_half_written_is_left(report: EvaluationReport, tmp_path: Path, small_disk: None) -> None:
-    with pytest.raises(OSError):
+def test_on_a_full_disk_nothing_half_written_is_left(report: EvaluationReport, tmp_path: Path) -> None:
+    with small_disk(), pytest.raises(OSError):
         write_evaluation(report, tmp_path / "report")
     assert "worst.png" not in [path.name for path in (tmp_path / "report").iterdir()]
     assert not [path for path in (tmp_path / "report").iterdir() if ".part" in path.name]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from qtseg_edge.files import PendingFile, replacing
+from tests.disks import small_disk
 
 
 def test_the_file_appears_whole_and_alone(tmp_path: Path) -> None:
@@ -83,8 +84,7 @@ def test_a_pending_file_that_cannot_take_its_name_goes_away(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
-@pytest.mark.usefixtures("small_disk")
 def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="too large"), replacing(tmp_path / "a.bin") as temporary:
+    with small_disk(), pytest.raises(OSError, match="too large"), replacing(tmp_path / "a.bin") as temporary:
         temporary.write_bytes(bytes(20_000))
     assert list(tmp_path.iterdir()) == []

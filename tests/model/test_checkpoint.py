@@ -19,6 +19,7 @@ from qtseg_edge.model.checkpoint import NETWORK_KEY, load_checkpoint, save_check
 from qtseg_edge.model.layers import ConvNormAct, UpConvNormAct, absorb_norms
 from qtseg_edge.model.network import NetworkConfig, QTSeg, build_network
 from qtseg_edge.spec import CARD_KEY, ModelCard
+from tests.disks import small_disk
 
 CONFIG = NetworkConfig(width=4, classes=2, depths=(1, 1, 1), heads=2, mlp_width=8)
 
@@ -129,17 +130,15 @@ def test_saving_again_replaces_the_file_and_leaves_nothing_else(own: Path, netwo
     assert [path.name for path in own.parent.iterdir()] == [own.name]
 
 
-@pytest.mark.usefixtures("small_disk")
 def test_a_full_disk_leaves_no_file(tmp_path: Path, network: QTSeg, card: ModelCard) -> None:
-    with pytest.raises(Exception, match="(?i)file too large"):
+    with small_disk(), pytest.raises(Exception, match="(?i)file too large"):
         save_checkpoint(tmp_path / "new.safetensors", network, CONFIG, card)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_keeps_the_file_that_was_there(own: Path, network: QTSeg, card: ModelCard, request: pytest.FixtureRequest) -> None:
+def test_a_full_disk_keeps_the_file_that_was_there(own: Path, network: QTSeg, card: ModelCard) -> None:
     before = own.read_bytes()
-    request.getfixturevalue("small_disk")
-    with pytest.raises(Exception, match="(?i)file too large"):
+    with small_disk(), pytest.raises(Exception, match="(?i)file too large"):
         save_checkpoint(own, network, CONFIG, replace(card, name="second"))
     assert own.read_bytes() == before
     assert list(own.parent.iterdir()) == [own]

@@ -13,6 +13,7 @@ import pytest
 
 from qtseg_edge.errors import QtsegError, UsageError
 from qtseg_edge.prepare import Prepared, prepare
+from tests.disks import small_disk
 from tests.prepare import raw
 
 
@@ -190,8 +191,8 @@ def with_a_big_image(merged: Path) -> Path:
     return merged
 
 
-def test_a_full_disk_leaves_nothing_behind(with_a_big_image: Path, small_disk: None) -> None:
-    with pytest.raises(OSError, match="File too large"):
+def test_a_full_disk_leaves_nothing_behind(with_a_big_image: Path) -> None:
+    with small_disk(), pytest.raises(OSError, match="File too large"):
         run("dsb2018", with_a_big_image)
     assert nothing_but_raw(with_a_big_image)
 

@@ -19,6 +19,7 @@ from qtseg_edge.runtime.frames import Frame, Source
 from qtseg_edge.runtime.handoff import Policy
 from qtseg_edge.runtime.pipeline import STAGES
 from qtseg_edge.runtime.sinks import Sink, open_sinks
+from tests.disks import small_disk
 from tests.media import decoded, number_of, numbered_frames
 from tests.runtime.stand_ins import ListSink, ListSource, frame_of, info
 
@@ -337,10 +338,11 @@ def test_real_outputs_are_not_begun_where_nothing_was_written(tmp_path: Path, wh
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_ends_the_run_and_keeps_the_outputs_that_are_whole(tmp_path: Path, small_disk: None) -> None:
+def test_a_full_disk_ends_the_run_and_keeps_the_outputs_that_are_whole(tmp_path: Path) -> None:
     noise: list[NDArray[np.uint8]] = list(np.random.default_rng(0).integers(0, 256, (120, 96, 128, 3), dtype=np.uint8))
     source = ListSource(noise)
-    report = run(source, *open_sinks([str(tmp_path / "a.mp4"), f"{tmp_path}/masks/"], source.info))
+    with small_disk():
+        report = run(source, *open_sinks([str(tmp_path / "a.mp4"), f"{tmp_path}/masks/"], source.info))
     assert "a.mp4: cannot be written (File too large)" in str(report.error)
     assert 0 < report.frames < 120
     assert [path.name for path in tmp_path.iterdir()] == ["masks"]

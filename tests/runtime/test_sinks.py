@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from qtseg_edge.errors import QtsegError, UsageError
 from qtseg_edge.runtime.frames import SourceInfo
 from qtseg_edge.runtime.sinks import JsonLines, MaskFolder, NullSink, Sink, open_sink, open_sinks
+from tests.disks import small_disk
 from tests.media import decoded, numbered_frame
 from tests.runtime.stand_ins import info, result_of
 
@@ -148,12 +149,12 @@ def test_a_picture_of_more_than_one_image_is_refused(tmp_path: Path, about: Sour
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.png", "masks/"])
-def test_a_full_disk_is_reported_and_leaves_nothing_half_written(tmp_path: Path, small_disk: None, name: str) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing_half_written(tmp_path: Path, name: str) -> None:
     about = info(1, images=True)
     rng = np.random.default_rng(0)
     rgb, mask = rng.integers(0, 256, (400, 400, 3), dtype=np.uint8), rng.integers(0, 2, (400, 400), dtype=np.uint8)
     sink = open_sink(f"{tmp_path}/{name}", about)
-    with pytest.raises(QtsegError, match=r"cannot be written \(File too large\)"):
+    with small_disk(), pytest.raises(QtsegError, match=r"cannot be written \(File too large\)"):
         sink.write(result_of(rgb, mask))
         sink.close()
     if name == "a.jsonl":

@@ -13,6 +13,7 @@ from qtseg_edge.errors import QtsegError
 from qtseg_edge.runtime import open_source
 from qtseg_edge.runtime.frames import SourceInfo
 from qtseg_edge.runtime.video_writer import VideoFile
+from tests.disks import small_disk
 from tests.media import cornered_frame, corners_of, decoded, number_of, numbered_frame, numbered_frames, times_of, write_video
 from tests.runtime.stand_ins import info, result_of
 
@@ -180,12 +181,12 @@ def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("frames", [3, 80])
-def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path, small_disk: None, frames: int) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path, frames: int) -> None:
     """With few frames everything is still in the encoder when the file is closed; with many it is noticed before."""
     sink = VideoFile(tmp_path / "a.mp4", info())
     noise = np.random.default_rng(0).integers(0, 256, (80, 128, 192, 3), dtype=np.uint8)
     written = 0
-    with pytest.raises(QtsegError, match=r"a\.mp4: cannot be written \(File too large\); nothing is left of it"):
+    with small_disk(), pytest.raises(QtsegError, match=r"a\.mp4: cannot be written \(File too large\); nothing is left of it"):
         for index in range(frames):
             sink.write(result_of(noise[index], index=index))
             written += 1

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from qtseg_edge.cli import app
 from qtseg_edge.model.checkpoint import load_checkpoint
+from tests.disks import small_disk
 from tests.model import authors_format
 from tests.training.discs import DISC, Run, contents, copied, write_pair
 
@@ -205,9 +206,9 @@ def test_a_loss_that_is_not_finite_is_one_line(train: Train) -> None:
     assert message(train("--lr", "1e30"), 1).startswith("the loss became ")
 
 
-def test_a_full_disk_is_one_line(train: Train, request: pytest.FixtureRequest) -> None:
-    request.getfixturevalue("small_disk")
-    assert "state.pt: cannot be written" in message(train(), 1)
+def test_a_full_disk_is_one_line(train: Train) -> None:
+    with small_disk():
+        assert "state.pt: cannot be written" in message(train(), 1)
 
 
 def test_too_few_images_for_a_batch_are_one_line(train: Train, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from qtseg_edge.training.results import write_curves, write_results
+from tests.disks import small_disk
 from tests.training.discs import rows
 
 NAMES = ("epoch", "imgsz", "lr", "train_loss", "val_loss", "val_dice", "val_iou", "seconds")
@@ -53,13 +54,12 @@ def test_curves_show_what_was_scored(tmp_path: Path) -> None:
     assert not np.array_equal(*pictures)
 
 
-def test_a_full_disk_keeps_the_rows_and_curves_that_were_there(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_full_disk_keeps_the_rows_and_curves_that_were_there(tmp_path: Path) -> None:
     write_results(tmp_path / "results.csv", results([0.1]))
     write_curves(tmp_path / "curves.png", results([0.1]))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    request.getfixturevalue("small_disk")
-    with pytest.raises(OSError, match="too large"):
+    with small_disk(), pytest.raises(OSError, match="too large"):
         write_results(tmp_path / "results.csv", results([0.1] * 1000))
-    with pytest.raises(OSError, match="too large"):
+    with small_disk(), pytest.raises(OSError, match="too large"):
         write_curves(tmp_path / "curves.png", results([0.1] * 1000))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

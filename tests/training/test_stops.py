@@ -13,6 +13,7 @@ import torch
 from qtseg_edge.errors import IncompatibleError, QtsegError, UsageError
 from qtseg_edge.training.loop import Request, train
 from qtseg_edge.training.processes import Processes
+from tests.disks import small_disk
 from tests.model import authors_format
 from tests.training.discs import DISC, QUICK, Interrupted, Run, contents, copied, go, interrupting, quietly, write_image, write_pair
 
@@ -204,25 +205,27 @@ def interrupted_copy(data: Path, start: Path, folder: Path) -> Path:
     return folder
 
 
-def test_a_full_disk_stops_the_run_and_keeps_the_last_state(
-    tmp_path: Path, data: Path, start: Path, request: pytest.FixtureRequest
-) -> None:
+def test_a_full_disk_stops_the_run_and_keeps_the_last_state(tmp_path: Path, data: Path, start: Path) -> None:
     run = interrupted_copy(data, start, tmp_path / "run")
     before = contents(run)
-    request.getfixturevalue("small_disk")
-    with pytest.raises(QtsegError, match=r"state\.pt: cannot be written, what was there is kept; make room, then go on with --resume"):
+    with (
+        small_disk(),
+        pytest.raises(QtsegError, match=r"state\.pt: cannot be written, what was there is kept; make room, then go on with --resume"),
+    ):
         go(data, run, replace(QUICK, val_every=3), resume=True)
     assert contents(run) == before
 
 
-def test_a_full_disk_keeps_the_weights_that_were_there(tmp_path: Path, data: Path, start: Path, request: pytest.FixtureRequest) -> None:
+def test_a_full_disk_keeps_the_weights_that_were_there(tmp_path: Path, data: Path, start: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(Interrupted):
         go(data, run, checkpoint=start, advance=interrupting(3))
     before = contents(run)
     assert {"weights/best.safetensors", "weights/last.safetensors", "state.pt"} < set(before)
-    request.getfixturevalue("small_disk")
-    with pytest.raises(QtsegError, match=r"(best|last)\.safetensors: cannot be written \(.*File too large.*\); what was there is kept"):
+    with (
+        small_disk(),
+        pytest.raises(QtsegError, match=r"(best|last)\.safetensors: cannot be written \(.*File too large.*\); what was there is kept"),
+    ):
         go(data, run, resume=True)
     assert contents(run) == before
 
