@@ -1,0 +1,118 @@
+"""A float32 graph to FP16 or INT8: ranges from calibration images, the precision into the graph, and what the gate asks on a CPU."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from qtseg_edge.calibration import CalibrationImage, CalibrationSet
+from qtseg_edge.console import OnProgress
+from qtseg_edge.export.gate import GateImage, GateResult, compare
+from qtseg_edge.export.precision.emulation import emulated
+from qtseg_edge.export.precision.graph import as_float32
+from qtseg_edge.export.precision.int8 import QUANTISED
+from qtseg_edge.export.precision.lower import lowered
+from qtseg_edge.export.precision.ranges import Method, Ranges, activation_ranges, cached_ranges, largest_magnitudes
+from qtseg_edge.export.sensitivity import LayerCost, layer_costs
+from qtseg_edge.runtime.backend import Backend, Masks
+from qtseg_edge.runtime.engine_file import Precision
+from qtseg_edge.runtime.onnxruntime import OnnxRuntimeBackend
+from qtseg_edge.spec import ModelSpec
+
+Uint8 = NDArray[np.uint8]
+Steps = Callable[[str, str, int | None], AbstractContextManager[OnProgress]]
+_IMAGES_FOR_MAGNITUDES = 16
+_IMAGES_FOR_SENSITIVITY = 8
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A float32 graph with its calibration set: all that FP16 and INT8 versions of it are made from. steps: opens a progress bar."""
+
+    model: ModelProto
+    spec: ModelSpec
+    images: CalibrationSet
+    method: Method
+    steps: Steps
+
+    def lowered(self, precision: Precision, exclude: tuple[str, ...] = ()) -> ModelProto:
+        """The graph in `precision`. Raises UsageError for an exclusion that fits no node."""
+        scales = self._scales() if precision == "int8" else {}
+        return lowered(self.model, precision, largest_magnitudes(self._magnitudes()), scales, exclude)
+
+    def layer_costs(self) -> tuple[LayerCost, ...]:
+        """Of every convolution, in INT8 by itself, on held-out images."""
+        frames = list(self._frames(_evenly(self.images.held_out, _IMAGES_FOR_SENSITIVITY)))
+        with self.steps("sensitivity", "layers", None) as advance:
+            return layer_costs(self.model, self._scales(), frames, advance)
+
+    def _magnitudes(self) -> Ranges:
+        chosen = _evenly(self.images.calibrating, _IMAGES_FOR_MAGNITUDES)
+        return self._ranges("magnitudes", chosen, None, "minmax")
+
+    def _scales(self) -> Ranges:
+        return self._ranges("calibrate", self.images.calibrating, QUANTISED, self.method)
+
+    def _ranges(self, what: str, images: tuple[CalibrationImage, ...], operations: tuple[str, ...] | None, method: Method) -> Ranges:
+        plain = as_float32(self.model)
+
+        def measured() -> Ranges:
+            with self.steps(what, "images", len(images)) as advance:
+                return activation_ranges(plain, self._frames(images), operations, method, advance)
+
+        key = {
+            "graph": hashlib.sha256(plain.graph.SerializeToString(deterministic=True)).hexdigest(),
+            "manifest": self.images.manifest_sha256,
+            "method": method,
+            "operations": operations,
+            "images": len(images),
+            "onnxruntime": onnxruntime.__version__,
+        }
+        return cached_ranges(key, measured)
+
+    def _frames(self, images: tuple[CalibrationImage, ...]) -> Iterator[Uint8]:
+        """As the graph takes them: where its batch is fixed, one image as often as it wants."""
+        for frame in self.images.frames(self.spec, images):
+            yield np.repeat(frame, self.spec.batch or 1, axis=0)
+
+
+def judged_on_cpu(
+    reference: Path, candidate: ModelProto, folder: Path, images: Iterator[GateImage], data: str, limit: float | None, on_image: OnProgress
+) -> GateResult:
+    """The gate without a GPU: `candidate` with every rounding it would have there, run by ONNX Runtime. folder: for temporary files."""
+    path = folder / "emulated.onnx"
+    onnx.save(emulated(candidate), path)
+    with OnnxRuntimeBackend(reference) as first, OnnxRuntimeBackend(path) as second:
+        second.name = "onnxruntime, half precision emulated"
+        return compare(one_image(first), one_image(second), images, data, limit, on_image)
+
+
+def one_image(backend: Backend) -> Backend:
+    """A backend of batch 1 from one of any fixed batch."""
+    return backend if backend.spec.batch in (1, None) else _FirstOfBatch(backend)
+
+
+class _FirstOfBatch(Backend):
+    def __init__(self, backend: Backend) -> None:
+        self.name = backend.name
+        self.spec = ModelSpec(backend.spec.card, backend.spec.size_hw, 1, backend.spec.checkpoint_sha256)
+        self._backend = backend
+        self._batch = backend.spec.batch or 1
+
+    def _infer(self, image: Uint8) -> Masks:
+        mask, confidence = self._backend.infer(np.repeat(image, self._batch, axis=0))
+        return Masks(mask[:1], confidence[:1])
+
+
+def _evenly(images: tuple[CalibrationImage, ...], count: int) -> tuple[CalibrationImage, ...]:
+    picked = np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)
+    return tuple(images[index] for index in picked)
