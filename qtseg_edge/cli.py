@@ -13,6 +13,9 @@ from typing import Annotated, Any
 import typer
 
 from qtseg_edge import __version__
+from qtseg_edge.commands.build_engine import build_engine
+from qtseg_edge.commands.calibrate import calibrate
+from qtseg_edge.commands.doctor import doctor
 from qtseg_edge.commands.evaluate import evaluate
 from qtseg_edge.commands.export import export
 from qtseg_edge.commands.inspect import inspect
@@ -83,7 +86,7 @@ def _options(
     """Options before the command."""
 
 
-for _command in (run, export, evaluate, train, prepare, inspect):
+for _command in (run, export, calibrate, build_engine, evaluate, train, prepare, inspect, doctor):
     app.command()(_exit_codes(_command))
 
 

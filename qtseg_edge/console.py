@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -41,6 +41,14 @@ def print_table(columns: list[str], rows: list[list[str]], title: str = "") -> N
     if title:
         console.print(title, soft_wrap=True)
     console.print(table)
+
+
+def print_tables(tables: Iterable[tuple[list[str], list[list[str]], str]]) -> None:
+    """Each with columns, rows and title; an empty line between two."""
+    for index, (columns, rows, title) in enumerate(tables):
+        if index:
+            print()
+        print_table(columns, rows, title)
 
 
 @contextmanager

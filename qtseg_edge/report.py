@@ -9,8 +9,12 @@ from qtseg_edge import __version__
 
 if TYPE_CHECKING:
     from qtseg_edge.export import ExportReport
+    from qtseg_edge.export.engine import EngineReport
+    from qtseg_edge.export.gate import GateResult
+    from qtseg_edge.export.sensitivity import LayerCost
     from qtseg_edge.runtime import Backend, RunReport
 
+_COSTS_SHOWN = 15
 Table = tuple[list[str], list[list[str]], str]  # columns, rows, title
 
 
@@ -69,6 +73,56 @@ def export_rows(report: ExportReport) -> Table:
         ["confidence off by", f"{report.parity.confidence_levels} of 255 levels at most"],
     ]
     return ["", str(report.onnx)], rows, ""
+
+
+def engine_document(report: EngineReport) -> dict[str, Any]:
+    return {
+        "output": None if report.output is None else str(report.output),
+        "bytes": report.bytes,
+        "precision": report.precision,
+        "layers": report.layers,
+        "verified": report.verified,
+        "gate": None if report.gate is None else report.gate.document(),
+        "sensitivity": [_rounded(asdict(cost)) for cost in report.costs],
+        "build": None if report.built is None else asdict(report.built),
+    }
+
+
+def engine_tables(report: EngineReport) -> list[Table]:
+    layers = ", ".join(f"{count} {kind}" for kind, count in sorted(report.layers.items()))
+    seen = "the engine's inspector" if report.verified == "inspector" else "the graph; no GPU to ask the engine on"
+    rows = [
+        ["precision", f"{report.precision}: {layers} layers, by {seen}"],
+        ["size", f"{report.bytes / 1e6:.1f} MB"],
+    ]
+    if report.built is not None:
+        made_for = report.built.gpu or "no particular GPU"
+        rows.append(["built", f"in {report.built.seconds:.1f} s, {report.built.tensorrt}, for {made_for}"])
+    if report.gate is not None:
+        rows.append(["compared", f"{'passed' if report.gate.passed else 'FAILED'}: {report.gate.verdict()}"])
+        rows.append(["by", report.gate.judge])
+    tables: list[Table] = [(["", str(report.output or "not written")], rows, "")]
+    if report.gate is not None and not report.gate.passed:
+        tables.append(_worst_rows(report.gate))
+    if report.costs:
+        tables.append(_cost_rows(report.costs))
+    return tables
+
+
+def _worst_rows(gate: GateResult) -> Table:
+    labelled = gate.measure == "dice"
+    columns = ["worst images", "mask IoU", *(["Dice", "Dice of FP32"] if labelled else [])]
+    rows = [
+        [image.name, f"{image.mask_iou:.3f}", *([f"{100 * image.dice:.2f}", f"{100 * image.reference_dice:.2f}"] if labelled else [])]
+        for image in gate.worst
+    ]
+    return columns, rows, ""
+
+
+def _cost_rows(costs: tuple[LayerCost, ...]) -> Table:
+    rows = [[cost.node, f"{100 * cost.pixels:.3f}", f"{100 * cost.confidence:.3f}"] for cost in costs[:_COSTS_SHOWN]]
+    title = "What each layer costs when it alone is INT8. Leave one out with --exclude NAME."
+    return ["layer", "pixels changed, %", "probability moved, %"], rows, title
 
 
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qtseg_edge.commands.options import Device, Json
-from qtseg_edge.console import print_json, print_table, progress
+from qtseg_edge.commands.options import CudaDriver, Device, Json, Trust
+from qtseg_edge.console import print_json, print_tables, progress
 from qtseg_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def evaluate(
     authors_metric: Annotated[
         bool, typer.Option("--authors-metric", help="Add Dice and IoU as QTSeg's authors count: no true positive is one.")
     ] = False,
+    trust: Trust = False,
+    cuda_driver: CudaDriver = "auto",
     as_json: Json = False,
 ) -> None:
     """Score a model on labelled images: means per image with 95 % intervals, at network size and at original size."""
@@ -40,7 +43,8 @@ def evaluate(
 
     images = len(labelled_images(data))  # a wrong folder is told before a model is loaded
     _require_folder_for_output(output, data)
-    with open_backend(model, device) as backend, nullcontext() if compare is None else open_backend(compare, device) as other:
+    opened = functools.partial(open_backend, device=device, trust=trust, cuda_driver=cuda_driver)
+    with opened(model) as backend, nullcontext() if compare is None else opened(compare) as other:
         if other is not None:
             require_same_classes(backend.spec, other.spec)
         evaluated = _evaluated(backend, data, images)
@@ -51,10 +55,7 @@ def evaluate(
     if as_json:
         print_json(evaluation_document(report))
     else:
-        for index, table in enumerate(evaluation_tables(report)):
-            if index:
-                print()
-            print_table(*table)
+        print_tables(evaluation_tables(report))
 
 
 def _evaluated(backend: Backend, data: Path, images: int) -> Evaluation:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from qtseg_edge.commands.options import Device, Json, Model
+from qtseg_edge.commands.options import CudaDriver, Device, Json, Model, Trust
 from qtseg_edge.console import notice, print_json, print_table, progress
 from qtseg_edge.errors import INTERRUPTED, UsageError
 from qtseg_edge.spec import NOTICE
@@ -25,6 +25,8 @@ def run(
     alpha: Annotated[float, typer.Option(min=0.0, max=1.0, help="Opacity of the tint.")] = 0.4,
     threshold: Annotated[float | None, typer.Option(help="Foreground probability from which a pixel counts.")] = None,
     policy: Annotated[Literal["all", "latest"], typer.Option(help="Segment every frame, or drop what cannot keep up.")] = "all",
+    trust: Trust = False,
+    cuda_driver: CudaDriver = "auto",
     as_json: Json = False,
 ) -> None:
     """Put the mask on a video, an image or a folder of images.
@@ -39,7 +41,7 @@ def run(
 
     _interrupt_once()
     text = str(video) if video else str(source)
-    with open_source(text) as opened, open_backend(model, device) as backend:
+    with open_source(text) as opened, open_backend(model, device, trust=trust, cuda_driver=cuda_driver) as backend:
         segmenter = Segmenter(backend, threshold)
         outputs = output or [default_output(opened.info)]
         sinks = open_sinks(outputs, opened.info)

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,15 +14,16 @@ import onnx
 
 from qtseg_edge import __version__
 from qtseg_edge.calibration import CalibrationSet, default_calibration_set, load_calibration_set, require_disjoint
+from qtseg_edge.console import OnProgress
 from qtseg_edge.data import labelled_images
-from qtseg_edge.errors import GateError, IncompatibleError, UsageError
+from qtseg_edge.errors import GateError, IncompatibleError, MissingError, QtsegError, UsageError
 from qtseg_edge.export.builder import BuildOptions, BuiltPlan, build_plan
 from qtseg_edge.export.gate import GateImage, GateResult, compare, gate_images, labelled_gate_images
 from qtseg_edge.export.low_precision import Calibrated, Steps, judged_on_cpu, one_image
 from qtseg_edge.export.precision.lower import PRECISION_KEY, PrecisionNote, with_note
 from qtseg_edge.export.precision.ranges import Method
 from qtseg_edge.export.sensitivity import LayerCost
-from qtseg_edge.files import replacing
+from qtseg_edge.files import PendingFile, replacing
 from qtseg_edge.onnx_layers import totals
 from qtseg_edge.runtime.devices import CHECKPOINT_SUFFIXES, default_model, open_backend
 from qtseg_edge.runtime.engine_file import ENGINE_SUFFIX, EngineSidecar, Precision, sidecar_path, write_sidecar
@@ -174,15 +176,17 @@ class _Build:
         }
 
     def _judge(self, plan: Path, sidecar: EngineSidecar, graph: Path, note: PrecisionNote) -> GateResult | None:
-        """The engine itself where there is a GPU, whatever its precision: a builder can be wrong. Its graph otherwise."""
-        if not sidecar.gpu:
-            return None if note.gate else self._judge_graph(graph)
+        """The engine itself where a GPU here can run it, FP32 too if there is something to compare on: builders err. Else its graph."""
         if self._source == graph:
-            return None  # there is no FP32 graph to compare with
+            return None  # it was judged when it was made, and its FP32 graph is not at hand
         if self._images is None and self._request.data is None:
             return None
         write_sidecar(plan, sidecar.signed())
-        with OnnxRuntimeBackend(self._source) as reference, open_backend(plan, "tensorrt") as engine, self._comparing() as advance:
+        try:
+            engine = open_backend(plan, "tensorrt")
+        except (MissingError, IncompatibleError):  # no GPU, or not one that this engine is for
+            return self._judge_graph(graph)
+        with OnnxRuntimeBackend(self._source) as reference, engine, self._comparing() as advance:
             images, data = self._gate_images()
             return compare(one_image(reference), one_image(engine), images, data, self._request.limit, advance)
 
@@ -193,7 +197,7 @@ class _Build:
         with self._comparing() as advance:
             return judged_on_cpu(self._source, onnx.load(graph), self._folder, images, data, self._request.limit, advance)
 
-    def _comparing(self):  # type: ignore[no-untyped-def]
+    def _comparing(self) -> AbstractContextManager[OnProgress]:
         data, images = self._request.data, self._images
         count = len(labelled_images(data)) if data else len(images.held_out) if images else None
         return self._steps("compare", "images", count)
@@ -201,8 +205,8 @@ class _Build:
     def _gate_images(self) -> tuple[Iterator[GateImage], str]:
         if self._request.data is not None:
             return labelled_gate_images(self._request.data, self._spec.classes), self._request.data.name
-        assert self._images is not None
-        return gate_images(image.path for image in self._images.held_out), f"{self._images.folder.name}, held out"
+        held_out = self._images.held_out if self._images else ()
+        return gate_images(image.path for image in held_out), "the calibration set, held out"
 
     def _sidecar(self, graph: Path, note: PrecisionNote, built: BuiltPlan, layers: dict[str, int]) -> EngineSidecar:
         options = self._request.build
@@ -271,6 +275,13 @@ def _require_request(request: EngineRequest) -> None:
         raise UsageError(f"--output {request.output}: wanted a name that ends in {ENGINE_SUFFIX}, or in .onnx for the graph alone")
     if not request.output.parent.is_dir():
         raise UsageError(f"{request.output.parent}: no such folder; create it with: mkdir -p {request.output.parent}")
+    pending = PendingFile(request.output)
+    try:
+        pending.temporary.touch()  # now, and not after minutes of building
+    except OSError as error:
+        raise QtsegError(f"{request.output}: cannot be written ({error.strerror})") from error
+    finally:
+        pending.discard()
     if request.output.resolve() == request.model.resolve():
         raise UsageError(f"--output {request.output}: is the model itself; give another name")
     if request.precision == "fp32" and (request.exclude or request.sensitivity):

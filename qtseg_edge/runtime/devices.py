@@ -8,10 +8,11 @@ from pathlib import Path
 
 from qtseg_edge.errors import MissingError, QtsegError, UsageError
 from qtseg_edge.runtime.backend import Backend
+from qtseg_edge.runtime.engine_file import ENGINE_SUFFIX, read_sidecar
 from qtseg_edge.runtime.fake import FakeBackend
 from qtseg_edge.runtime.onnx_metadata import spec_from_onnx
 
-DEVICES = ("auto", "openvino", "openvino:f32", "openvino:bf16", "onnxruntime", "torch", "fake")
+DEVICES = ("auto", "tensorrt", "openvino", "openvino:f32", "openvino:bf16", "onnxruntime", "torch", "fake")
 CHECKPOINT_SUFFIXES = frozenset({".safetensors", ".pt", ".pth"})
 _EXTRA = {"openvino": "cpu", "onnxruntime": "cpu", "torch": "train"}
 # Fastest first: docs/decisions/0004-device-auto.md.
@@ -26,18 +27,22 @@ def default_model() -> Path:
     return path
 
 
-def open_backend(model: Path | None = None, device: str = "auto") -> Backend:
+def open_backend(model: Path | None = None, device: str = "auto", *, trust: bool = False, cuda_driver: str = "auto") -> Backend:
     """Open `model` (the built-in one when None) on `device`. Use it in a `with` block.
 
-    An .onnx file runs on `openvino` and `onnxruntime`, a checkpoint on `torch`; `auto` takes the fastest that is installed.
+    An .onnx file runs on `openvino` and `onnxruntime`, a checkpoint on `torch`, an .engine file on `tensorrt`; `auto` takes the fastest
+    that is installed. Of engines only: trust opens one that another user or machine built; cuda_driver is one of
+    `cuda.drivers.CUDA_DRIVERS`.
     Raises UsageError (unknown device, or one that cannot open this kind of file), MissingError (not installed or not on
     this machine), IncompatibleError (the file).
     """
     if device not in DEVICES:
         raise UsageError(f"--device: wanted one of {', '.join(DEVICES)}; got {device!r}")
     if device == "fake":
-        return FakeBackend(spec_from_onnx(model) if model else None)
+        return FakeBackend(None if model is None else read_sidecar(model).spec if _is_engine(model) else spec_from_onnx(model))
     path = model or default_model()
+    if _is_engine(path) or device == "tensorrt":
+        return _open_engine(path, device, trust, cuda_driver)
     is_checkpoint = path.suffix.lower() in CHECKPOINT_SUFFIXES
     if not path.is_file():
         raise UsageError(f"{path}: no such model; make one with: qtseg-edge export CHECKPOINT -o {path.with_suffix('.onnx')}")
@@ -47,6 +52,21 @@ def open_backend(model: Path | None = None, device: str = "auto") -> Backend:
         kind = "a checkpoint (.safetensors or .pt)" if device == "torch" else "an .onnx file"
         raise UsageError(f"--device {device} opens {kind}, got {path.name}; convert with: qtseg-edge export CHECKPOINT -o MODEL.onnx")
     return _open(path, device)
+
+
+def _open_engine(path: Path, device: str, trust: bool, cuda_driver: str) -> Backend:
+    if not _is_engine(path):
+        command = f"qtseg-edge build-engine {path} -o {path.with_suffix(ENGINE_SUFFIX).name}"
+        raise UsageError(f"--device tensorrt opens an {ENGINE_SUFFIX} file, got {path.name}; build one with: {command}")
+    if device not in ("auto", "tensorrt"):
+        raise UsageError(f"--device {device} opens no {ENGINE_SUFFIX} file, got {path.name}; open it with --device tensorrt")
+    from qtseg_edge.runtime.tensorrt import TensorRtBackend
+
+    return TensorRtBackend(path, trust, cuda_driver)
+
+
+def _is_engine(path: Path) -> bool:
+    return path.suffix.lower() == ENGINE_SUFFIX
 
 
 def _open(path: Path, device: str) -> Backend:

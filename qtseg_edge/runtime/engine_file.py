@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 import os
+import platform
 import secrets
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,13 +19,16 @@ from typing import Any, Literal
 
 from qtseg_edge.errors import IncompatibleError, QtsegError, UsageError
 from qtseg_edge.files import replacing
-from qtseg_edge.runtime.tensorrt_library import FLAVOURS, Flavour
+from qtseg_edge.runtime.cuda.contract import Gpu
+from qtseg_edge.runtime.tensorrt_library import FLAVOURS, RTX_COMPUTE_CAPABILITIES, RTX_DEFAULT_COMPUTE_CAPABILITIES, Flavour
 from qtseg_edge.spec import ModelSpec
 
 ENGINE_SUFFIX = ".engine"
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 _VERSION = 1
+_KEY_BYTES = 32
+_TEXTS = ("plan_sha256", "onnx_sha256", "model_sha256", "tensorrt", "platform", "gpu", "gpu_compute_capability", "signature")
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,11 @@ class EngineSidecar:
             raise ValueError(f"flavour {fields['flavour']!r} is not known")
         if fields["precision"] not in PRECISIONS or fields["verified"] not in ("graph", "inspector"):
             raise ValueError("precision is not known")
+        if not all(isinstance(fields[name], str) for name in _TEXTS):
+            raise ValueError(f"{', '.join(_TEXTS)} are texts")
         smallest, best, largest = (int(batch) for batch in fields["batches"])
+        if not 1 <= smallest <= best <= largest:
+            raise ValueError(f"batches {smallest}, {best}, {largest} are no range")
         fields["batches"] = (smallest, best, largest)
         fields["compute_capabilities"] = tuple(str(capability) for capability in fields["compute_capabilities"])
         fields["spec"] = ModelSpec.from_json(json.dumps(fields["spec"]))
@@ -83,10 +91,12 @@ class EngineSidecar:
 
     def signed(self) -> EngineSidecar:
         """With this user's signature. Makes the key when there is none."""
-        return replace(self, signature=self._signature(_key()))
+        return replace(self, signature=self._signature(_made_key()))
 
     def is_signed_here(self) -> bool:
-        return hmac.compare_digest(self.signature, self._signature(_key()))
+        """False where this user has no key yet."""
+        key = _read_key(_key_path())
+        return key is not None and hmac.compare_digest(self.signature.encode(errors="replace"), self._signature(key).encode())
 
     def _signature(self, key: bytes) -> str:
         return hmac.new(key, replace(self, signature="").to_json().encode(), hashlib.sha256).hexdigest()
@@ -117,7 +127,7 @@ def read_sidecar(engine: Path) -> EngineSidecar:
         raise IncompatibleError(f"{engine}: {path.name} is not beside it, so nothing is known of it; {rebuild_command(engine)}") from error
     except OSError as error:
         raise QtsegError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, IncompatibleError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, IncompatibleError) as error:
         reason = f"{type(error).__name__}: {error}"[:150]
         raise IncompatibleError(f"{path}: not a sidecar of this version ({reason}); {rebuild_command(engine)}") from error
 
@@ -139,20 +149,72 @@ def read_plan(engine: Path, sidecar: EngineSidecar, trust: bool = False) -> byte
     return plan
 
 
-def _key() -> bytes:
-    """32 bytes that only this user can read."""
-    base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    path = base / "qtseg-edge" / "engine.key"
-    if not path.is_file():
+def this_platform() -> str:
+    """Such as linux-x86_64."""
+    return f"{platform.system().lower()}-{platform.machine()}"
+
+
+def require_platform(engine: Path, sidecar: EngineSidecar) -> None:
+    if sidecar.platform != this_platform():
+        raise IncompatibleError(f"{engine}: was built on {sidecar.platform}, this is {this_platform()}; {rebuild_command(engine)}")
+
+
+def require_library(engine: Path, sidecar: EngineSidecar, version: str) -> None:
+    """version: of the TensorRT that is installed, of the sidecar's flavour. An engine belongs to one, to the last digit."""
+    if sidecar.tensorrt != version:
+        raise IncompatibleError(
+            f"{engine}: was built with {sidecar.flavour} {sidecar.tensorrt}, installed is {version}; {rebuild_command(engine)}"
+        )
+
+
+def require_gpu(engine: Path, sidecar: EngineSidecar, gpu: Gpu) -> None:
+    """Full TensorRT tunes for one model of GPU; TensorRT-RTX builds for compute capabilities."""
+    here = f"{gpu.name} with compute capability {gpu.compute_capability}"
+    if sidecar.flavour == "tensorrt":
+        if (sidecar.gpu, sidecar.gpu_compute_capability) != (gpu.name, gpu.compute_capability):
+            built_for = f"{sidecar.gpu or 'an unknown GPU'} with compute capability {sidecar.gpu_compute_capability or 'unknown'}"
+            raise IncompatibleError(f"{engine}: was built for {built_for}, this is {here}; {rebuild_command(engine)}")
+        return
+    if gpu.compute_capability not in RTX_COMPUTE_CAPABILITIES:
+        raise IncompatibleError(
+            f"{engine}: TensorRT-RTX runs on compute capability {', '.join(RTX_COMPUTE_CAPABILITIES)}, this is {here}; "
+            f"install full TensorRT (pip install 'qtseg-edge[tensorrt]') and {rebuild_command(engine)} --flavour tensorrt"
+        )
+    built = sidecar.compute_capabilities or RTX_DEFAULT_COMPUTE_CAPABILITIES
+    if gpu.compute_capability not in built:
+        command = f"{rebuild_command(engine)} --compute-capability {gpu.compute_capability}"
+        raise IncompatibleError(f"{engine}: was built for compute capability {', '.join(built)}, this is {here}; {command}")
+
+
+def _key_path() -> Path:
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "qtseg-edge" / "engine.key"
+
+
+def _read_key(path: Path) -> bytes | None:
+    """None where there is none, or one cut short, with which anybody could sign."""
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return key if len(key) == _KEY_BYTES else None
+
+
+def _made_key() -> bytes:
+    """32 bytes that only this user can read, made where there are none; the same for every process, whoever made them."""
+    path = _key_path()
+    if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         pending = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         descriptor = os.open(pending, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
+            file.write(secrets.token_bytes(_KEY_BYTES))
         try:
             os.link(pending, path)  # whole or not at all, and never over the key of a process that was quicker
         except FileExistsError:
             pass
         finally:
             pending.unlink()
-    return path.read_bytes()
+    key = _read_key(path)
+    if key is None:
+        raise QtsegError(f"{path}: wanted a key of {_KEY_BYTES} bytes; delete it, and build the engines again that it signed")
+    return key

@@ -12,6 +12,9 @@ from qtseg_edge.errors import MissingError, QtsegError
 
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
 FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "tensorrt-rtx")
+# What TensorRT-RTX 1.7 builds for. Without a list it builds for all of them but 7.5.
+RTX_COMPUTE_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+RTX_DEFAULT_COMPUTE_CAPABILITIES = RTX_COMPUTE_CAPABILITIES[1:]
 _MODULES: dict[Flavour, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _CURES: dict[Flavour, str] = {
     "tensorrt": "on a Jetson it comes with JetPack (python3-libnvinfer); elsewhere: pip install 'qtseg-edge[tensorrt]'",

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
+from qtseg_edge.runtime.cuda import drivers
+from tests.runtime.tensorrt_world import World
 
 
 @pytest.fixture
@@ -35,3 +39,20 @@ def small_onnx(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
     from qtseg_edge.export import example_frames, export_checkpoint
 
     return export_checkpoint(small_checkpoint, tmp_path_factory.mktemp("onnx") / "small.onnx", example_frames(), batch=None).onnx
+
+
+@pytest.fixture(params=["cuda-bindings", "pycuda"])
+def package(request: pytest.FixtureRequest) -> str:
+    """Through which CUDA is reached."""
+    return str(request.param)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
+    """A GPU without an engine yet. Key and cache of the user are the test's."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    drivers._opened.cache_clear()
+    with ExitStack() as stack:
+        yield World(monkeypatch, tmp_path, stack)
+    drivers._opened.cache_clear()

@@ -10,7 +10,9 @@ import pytest
 from qtseg_edge.errors import IncompatibleError, MissingError, UsageError
 from qtseg_edge.runtime import FakeBackend, open_backend
 from qtseg_edge.runtime.devices import DEVICES
+from qtseg_edge.runtime.engine_file import read_sidecar
 from qtseg_edge.runtime.onnx_metadata import spec_from_onnx
+from tests.runtime.engines import write_engine
 
 ROOT = Path(__file__).parents[2]
 
@@ -152,3 +154,39 @@ def test_an_onnx_file_of_somebody_else_is_incompatible(tmp_path: Path) -> None:
     with pytest.raises(IncompatibleError, match=r"no qtseg_edge\.spec in its metadata") as raised:
         open_backend(tmp_path / "model.onnx")
     assert raised.value.exit_code == 4
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.safetensors"])
+def test_tensorrt_opens_engines_only_and_names_the_command_that_builds_one(tmp_path: Path, name: str) -> None:
+    with pytest.raises(
+        UsageError,
+        match=rf"--device tensorrt opens an \.engine file, got {name}; build one with: qtseg-edge build-engine .*{name} -o model",
+    ):
+        open_backend(tmp_path / name, "tensorrt")
+
+
+@pytest.mark.parametrize("device", ["openvino", "openvino:bf16", "onnxruntime", "torch"])
+def test_an_engine_on_another_device_is_refused(tmp_path: Path, device: str) -> None:
+    with pytest.raises(UsageError, match=rf"--device {device} opens no \.engine file, got model\.engine; open it with --device tensorrt"):
+        open_backend(tmp_path / "model.engine", device)
+
+
+@pytest.mark.parametrize("device", ["auto", "tensorrt", "fake"])
+def test_a_missing_engine_names_the_command_that_builds_it(tmp_path: Path, device: str) -> None:
+    with pytest.raises(
+        UsageError, match=r"missing\.engine: no such engine; build it on this machine: qtseg-edge build-engine MODEL -o .*missing"
+    ):
+        open_backend(tmp_path / "missing.engine", device)
+
+
+def test_fake_takes_the_description_of_an_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    engine = write_engine(tmp_path)
+    with open_backend(engine, "fake") as backend:
+        assert backend.spec == read_sidecar(engine).spec
+
+
+def test_an_engine_needs_neither_torch_nor_onnx_nor_another_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    done = without("torch onnx onnxruntime openvino av cuda pycuda tensorrt", write_engine(tmp_path), "auto")
+    assert done.stdout.startswith("MissingError 3 tensorrt is not installed; on a Jetson it comes with JetPack")

@@ -1,0 +1,242 @@
+"""`build-engine` with NVIDIA's own builder, which needs no GPU. Running an engine does; the gate then runs its graph."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from typer.testing import CliRunner
+
+from qtseg_edge.calibration.make_set import make_calibration_set
+from qtseg_edge.cli import app
+from qtseg_edge.console import OnProgress
+from qtseg_edge.errors import GateError, IncompatibleError, MissingError, QtsegError, UsageError
+from qtseg_edge.export import ExportReport
+from qtseg_edge.export.builder import BuildOptions
+from qtseg_edge.export.engine import EngineReport, EngineRequest, build_engine
+from qtseg_edge.export.precision.lower import PRECISION_KEY, PrecisionNote
+from qtseg_edge.runtime import open_backend
+from qtseg_edge.runtime.engine_file import read_plan, read_sidecar, sidecar_path
+from qtseg_edge.runtime.onnx_metadata import read_metadata, spec_from_onnx
+from tests.labelled import box, marked_split
+
+RTX = BuildOptions("tensorrt-rtx")
+VIDEO = Path(__file__).parents[2] / "samples" / "colonoscopy.mp4"
+
+
+def silent(what: str, unit: str, total: int | None) -> AbstractContextManager[OnProgress]:
+    return nullcontext(lambda done, total=None, note="": None)
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's key and caches, shared by these tests and nobody else."""
+    home = tmp_path_factory.getbasetemp() / "home"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
+
+
+@pytest.fixture(scope="session")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("calibration") / "set"
+    make_calibration_set([str(VIDEO)], 32, folder, lambda done, total=None, note="": None)
+    return folder
+
+
+@pytest.fixture
+def request_of(exported: ExportReport, calibration: Path, tmp_path: Path) -> EngineRequest:
+    """INT8 of the small model, whatever its masks are."""
+    return EngineRequest(exported.onnx, tmp_path / "small.engine", "int8", RTX, calibration, limit=0.0)
+
+
+def build(request: EngineRequest) -> EngineReport:
+    return build_engine(request, silent)
+
+
+def labelled(folder: Path, images: int) -> Path:
+    return marked_split(folder, {f"{n}": (box(n, 0, 40, 40), box(n, 0, 40, 50)) for n in range(images)})
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_an_engine_says_what_it_is_and_is_signed(request_of: EngineRequest, precision: str) -> None:
+    report = build(replace(request_of, precision=precision))  # type: ignore[arg-type]
+    engine = request_of.output
+    sidecar = read_sidecar(engine)
+    assert report.output == engine
+    assert read_plan(engine, sidecar)[:4] == b"vtrt"
+    assert (sidecar.precision, sidecar.verified, sidecar.flavour, sidecar.batches) == (precision, "graph", "tensorrt-rtx", (1, 1, 1))
+    assert sidecar.spec == spec_from_onnx(request_of.model)
+    assert sidecar.model_sha256 == hashlib.sha256(request_of.model.read_bytes()).hexdigest()
+    assert sidecar.layers == report.layers
+    assert sidecar.layers["FP16"] > sidecar.layers["FP32"] > 0
+    assert sidecar.layers.get("INT8", 0) == (0 if precision == "fp16" else len(int8_convolutions(request_of)))
+    assert sidecar.gate["passed"] and "emulated" in sidecar.gate["judge"] and sidecar.gate["images"] == 8
+    assert sidecar.calibration["images"] == 24
+    assert len(sidecar.calibration["manifest_sha256"]) == 64
+
+
+def int8_convolutions(request: EngineRequest) -> list[str]:
+    from qtseg_edge.export.precision.int8 import quantisable_nodes
+
+    return list(quantisable_nodes(onnx.load(request.model)))
+
+
+def test_fp32_needs_no_images_and_has_no_gate(request_of: EngineRequest) -> None:
+    report = build(replace(request_of, precision="fp32", calibration=None))
+    sidecar = read_sidecar(request_of.output)
+    assert set(report.layers) == {"FP32"} and report.gate is None
+    assert sidecar.gate == {} and sidecar.calibration == {}
+
+
+def test_int8_makes_the_file_smaller_than_fp16_and_fp16_than_fp32(request_of: EngineRequest) -> None:
+    sizes = [build(replace(request_of, precision=precision)).bytes for precision in ("int8", "fp16", "fp32")]  # type: ignore[arg-type]
+    assert sizes == sorted(sizes) and sizes[0] < sizes[2] / 1.5
+
+
+def test_what_fails_the_gate_leaves_nothing(request_of: EngineRequest) -> None:
+    request_of.output.write_bytes(b"the engine that was there")
+    report = build(replace(request_of, limit=1.01))
+    assert report.output is None
+    assert [path.name for path in request_of.output.parent.iterdir()] == ["small.engine"]
+    assert request_of.output.read_bytes() == b"the engine that was there"
+    with pytest.raises(GateError, match=r"int8 is not accurate enough: mask IoU .*nothing was written; .*--sensitivity"):
+        report.require()
+
+
+def test_what_fails_is_kept_under_another_name_when_asked(request_of: EngineRequest) -> None:
+    report = build(replace(request_of, limit=1.01, keep_failed=True))
+    kept = request_of.output.with_name("small.failed.engine")
+    assert report.output == kept and not request_of.output.exists()
+    assert read_sidecar(kept).gate["passed"] is False
+
+
+def test_labelled_images_decide_where_they_are_given(request_of: EngineRequest, tmp_path: Path) -> None:
+    data = labelled(tmp_path / "val", 3)
+    report = build(replace(request_of, data=data, limit=100.0))
+    assert report.gate is not None
+    assert (report.gate.measure, len(report.gate.images), report.gate.data) == ("dice", 3, "val")
+
+
+def test_the_graph_alone_can_be_had_and_built_elsewhere_without_images(request_of: EngineRequest, tmp_path: Path) -> None:
+    graph = tmp_path / "small-int8.onnx"
+    assert build(replace(request_of, output=graph)).output == graph
+    note = PrecisionNote.from_json(read_metadata(graph)[PRECISION_KEY])
+    assert note.precision == "int8" and note.gate["passed"] and spec_from_onnx(graph) == spec_from_onnx(request_of.model)
+    with open_backend(graph, "onnxruntime") as backend:
+        backend.infer(np.zeros((1, 96, 96, 3), np.uint8))
+    build(replace(request_of, model=graph, calibration=None))
+    sidecar = read_sidecar(request_of.output)
+    assert (sidecar.precision, sidecar.gate, sidecar.model_sha256) == ("int8", note.gate, note.model_sha256)
+    assert sidecar.onnx_sha256 == hashlib.sha256(graph.read_bytes()).hexdigest()
+    with pytest.raises(UsageError, match=r"--precision fp16: .*small-int8\.onnx is int8 already"):
+        build(replace(request_of, model=graph, precision="fp16"))
+
+
+def test_the_same_model_built_twice_gives_the_same_bytes(request_of: EngineRequest, tmp_path: Path) -> None:
+    build(request_of)
+    build(replace(request_of, output=tmp_path / "again.engine"))
+    assert request_of.output.read_bytes() == (tmp_path / "again.engine").read_bytes()
+
+
+def test_a_checkpoint_is_exported_on_the_way(request_of: EngineRequest, checkpoint: Path) -> None:
+    build(replace(request_of, model=checkpoint, build=replace(RTX, batches=(1, 2, 4))))
+    sidecar = read_sidecar(request_of.output)
+    assert (sidecar.batches, sidecar.spec.batch) == ((1, 2, 4), None)
+    assert sidecar.model_sha256 == sidecar.spec.checkpoint_sha256 == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+
+
+def test_layers_have_their_cost_and_can_be_left_out(request_of: EngineRequest) -> None:
+    report = build(replace(request_of, sensitivity=True))
+    assert sorted(cost.node for cost in report.costs) == sorted(int8_convolutions(request_of))
+    dearest = report.costs[0].node
+    without = build(replace(request_of, exclude=(dearest,)))
+    assert without.layers["INT8"] == report.layers["INT8"] - 1
+    assert read_sidecar(request_of.output).build["exclude"] == [dearest]
+
+
+def test_another_model_wants_calibration_images_of_its_own(request_of: EngineRequest) -> None:
+    with pytest.raises(UsageError, match=r"--precision int8 wants images like those the model will see: --calibration DIR; .*calibrate"):
+        build(replace(request_of, calibration=None))
+
+
+def test_calibration_images_are_not_those_it_is_judged_on(request_of: EngineRequest, tmp_path: Path) -> None:
+    assert request_of.calibration is not None
+    data = labelled(tmp_path / "val", 2)
+    stolen = next(request_of.calibration.glob("*.png"))
+    first = next((data / "images").iterdir())
+    first.with_suffix(stolen.suffix).write_bytes(stolen.read_bytes())
+    with pytest.raises(UsageError, match="0000"):
+        build(replace(request_of, data=data))
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_built(request_of: EngineRequest, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UsageError, match="no such folder"):
+        build(replace(request_of, output=tmp_path / "file" / "a.engine"))
+    with pytest.raises(QtsegError, match=r"cannot be written \(File name too long\)"):
+        build(replace(request_of, output=tmp_path / f"{'a' * 245}.engine"))
+
+
+@pytest.mark.parametrize("content", [b"", b"not ONNX", b"cut"], ids=["empty", "foreign", "cut"])
+def test_a_file_that_is_no_model_is_refused(request_of: EngineRequest, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(request_of.model.read_bytes()[:-100] if content == b"cut" else content)
+    with pytest.raises(IncompatibleError, match=r"broken\.onnx"):
+        build(replace(request_of, model=path))
+    assert not request_of.output.exists()
+
+
+def test_the_model_itself_is_never_written_over(request_of: EngineRequest) -> None:
+    with pytest.raises(UsageError, match="is the model itself"):
+        build(replace(request_of, output=request_of.model))
+
+
+def test_full_tensorrt_without_a_gpu_is_one_line(request_of: EngineRequest) -> None:
+    with pytest.raises(MissingError):
+        build(replace(request_of, build=BuildOptions("tensorrt")))
+
+
+def command(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["build-engine", *map(str, arguments)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_the_command_prints_what_was_built(request_of: EngineRequest, calibration: Path) -> None:
+    arguments = [request_of.model, "-o", request_of.output, "--precision", "int8", "--calibration", calibration]
+    code, out, err = command(*arguments, "--flavour", "tensorrt-rtx", "--min-mask-iou", 0, "--sensitivity")
+    assert code == 0, err
+    assert "INT8" in out and "passed" in out and "probability moved" in out
+    code, out, _ = command(*arguments, "--flavour", "tensorrt-rtx", "--min-mask-iou", 0, "--json")
+    document = json.loads(out)
+    assert code == 0 and document["precision"] == "int8" and document["gate"]["passed"]
+    assert sidecar_path(request_of.output).is_file()
+
+
+def test_the_command_ends_with_5_and_the_worst_images_where_the_gate_fails(request_of: EngineRequest, calibration: Path) -> None:
+    code, out, err = command(request_of.model, "-o", request_of.output, "--calibration", calibration, "--flavour", "tensorrt-rtx",
+                             "--min-mask-iou", 1.0, "--precision", "int8")  # fmt: skip
+    assert code == 5
+    assert "worst images" in out and "FAILED" in out
+    assert err.strip().splitlines()[-1].startswith("qtseg-edge: int8 is not accurate enough")
+    assert not request_of.output.exists()
+
+
+@pytest.mark.parametrize("batch", ["1", "1:2", "2:1:4", "0:1:1", "a:b:c", "1:1:1:1"])
+def test_a_batch_range_that_is_none_is_told(batch: str) -> None:
+    code, _, err = command("--batch", batch, "--flavour", "tensorrt-rtx")
+    assert code == 2 and "wanted MIN:BEST:MAX such as 1:1:8" in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_the_built_in_model_builds_with_its_own_calibration_images(tmp_path: Path, precision: str) -> None:
+    code, out, err = command("-o", tmp_path / "polyp.engine", "--precision", precision, "--flavour", "tensorrt-rtx", "--json")
+    assert code == 0, err
+    document = json.loads(out)
+    assert precision == "fp32" or document["gate"]["mask_iou"] > {"fp16": 0.995, "int8": 0.95}[precision]
