@@ -12,7 +12,6 @@ from qtseg_edge.console import print_json, print_tables, progress
 from qtseg_edge.errors import UsageError
 from qtseg_edge.runtime.tensorrt_library import default_flavour
 
-
 Patterns = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Nodes that stay one step higher: 'decoder.stage0.*'; repeat.")]
 Capabilities = Annotated[
     list[str] | None,

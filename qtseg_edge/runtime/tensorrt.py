@@ -107,6 +107,8 @@ class TensorRtBackend(Backend):
     def _infer(self, image: Uint8) -> Masks:
         engine = self._opened()
         self._require_batch(engine, image)
+        if self._busy:
+            raise UsageError(f"{self.name}: images are in flight; take their results before `infer`")
         size = _part(engine.batches, len(image))
         try:
             if size == len(image):

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from typer.testing import CliRunner
 
-from qtseg_edge.calibration.make_set import make_calibration_set
+from qtseg_edge.calibration import default_calibration_set
 from qtseg_edge.cli import app
 from qtseg_edge.console import OnProgress
 from qtseg_edge.errors import GateError, IncompatibleError, MissingError, QtsegError, UsageError
@@ -27,7 +27,6 @@ from qtseg_edge.runtime.onnx_metadata import read_metadata, spec_from_onnx
 from tests.labelled import box, marked_split
 
 RTX = BuildOptions("tensorrt-rtx")
-VIDEO = Path(__file__).parents[2] / "samples" / "colonoscopy.mp4"
 
 
 def silent(what: str, unit: str, total: int | None) -> AbstractContextManager[OnProgress]:
@@ -43,9 +42,10 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
 
 
 @pytest.fixture(scope="session")
-def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("calibration") / "set"
-    make_calibration_set([str(VIDEO)], 32, folder, lambda done, total=None, note="": None)
+def calibration() -> Path:
+    """48 images and 16 held out."""
+    folder = default_calibration_set()
+    assert folder is not None
     return folder
 
 
@@ -76,8 +76,8 @@ def test_an_engine_says_what_it_is_and_is_signed(request_of: EngineRequest, prec
     assert sidecar.layers == report.layers
     assert sidecar.layers["FP16"] > sidecar.layers["FP32"] > 0
     assert sidecar.layers.get("INT8", 0) == (0 if precision == "fp16" else len(int8_convolutions(request_of)))
-    assert sidecar.gate["passed"] and "emulated" in sidecar.gate["judge"] and sidecar.gate["images"] == 8
-    assert sidecar.calibration["images"] == 24
+    assert sidecar.gate["passed"] and "emulated" in sidecar.gate["judge"] and sidecar.gate["images"] == 16
+    assert sidecar.calibration["images"] == 48
     assert len(sidecar.calibration["manifest_sha256"]) == 64
 
 
@@ -168,10 +168,10 @@ def test_another_model_wants_calibration_images_of_its_own(request_of: EngineReq
 def test_calibration_images_are_not_those_it_is_judged_on(request_of: EngineRequest, tmp_path: Path) -> None:
     assert request_of.calibration is not None
     data = labelled(tmp_path / "val", 2)
-    stolen = next(request_of.calibration.glob("*.png"))
-    first = next((data / "images").iterdir())
-    first.with_suffix(stolen.suffix).write_bytes(stolen.read_bytes())
-    with pytest.raises(UsageError, match="0000"):
+    stolen = request_of.calibration / "0005.jpg"
+    (data / "images" / "0.png").unlink()
+    (data / "images" / "0.jpg").write_bytes(stolen.read_bytes())
+    with pytest.raises(UsageError, match="0005"):
         build(replace(request_of, data=data))
 
 

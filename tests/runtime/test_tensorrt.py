@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from qtseg_edge.cli import app
 from qtseg_edge.errors import IncompatibleError, MissingError, QtsegError
 from qtseg_edge.runtime import Segmenter, open_backend
 from qtseg_edge.runtime.tensorrt import TensorRtBackend
+from tests.labelled import box, marked_split
 from tests.runtime.engines import SIZE_HW, write_engine
 from tests.runtime.tensorrt_stand_in import plan_bytes
 from tests.runtime.tensorrt_world import DYNAMIC, World, frames, is_right
@@ -120,6 +123,23 @@ def test_the_segmenter_and_the_device_option_take_an_engine(world: World, tmp_pa
         with open_backend(path, device, cuda_driver="cuda-bindings") as backend:
             segmentation = Segmenter(backend).segment(frames(1)[0][0])
             assert segmentation.mask.shape == SIZE_HW
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_the_commands_open_an_engine_of_another_user_only_with_trust(world: World, package: str, tmp_path: Path, trust: bool) -> None:
+    world.install(package=package)
+    write_engine(tmp_path)
+    (tmp_path / "data" / "qtseg-edge" / "engine.key").write_bytes(bytes(32))
+    marked = box(5, 5, 20, 40, size_hw=(40, 60))
+    data = marked_split(tmp_path / "split", {"one": (marked, marked)})
+    options = ["--cuda-driver", package, *(["--trust"] if trust else [])]
+    run = ["run", "--source", str(data / "images"), "--model", str(tmp_path / "model.engine"), "--output", f"{tmp_path}/masks/", *options]
+    evaluate = ["evaluate", str(tmp_path / "model.engine"), "--data", str(data), *options]
+    for command in (run, evaluate):
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == (0 if trust else 4), done.output
+        assert ("open it with --trust" in done.output) is not trust
+    assert (tmp_path / "masks").exists() is trust
 
 
 def test_compiled_kernels_are_kept_for_the_next_start(world: World, tmp_path: Path) -> None:

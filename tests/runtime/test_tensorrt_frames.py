@@ -187,6 +187,16 @@ def test_results_are_taken_in_any_order_and_once(world: World) -> None:
         backend.result(tickets[0])
 
 
+def test_infer_leaves_what_is_in_flight_alone(world: World) -> None:
+    backend = world.opened()
+    first, second = frames(2)
+    ticket = backend.submit(first)
+    with pytest.raises(UsageError, match="images are in flight; take their results before `infer`"):
+        backend.infer(second)
+    assert is_right(backend.result(ticket), first)
+    assert is_right(backend.infer(second), second)
+
+
 def test_an_image_may_change_once_it_is_submitted(world: World) -> None:
     backend = world.opened()
     image = frames(1)[0]
