@@ -39,6 +39,7 @@ _EXTRA_OF_MODULE = {
     **dict.fromkeys(("onnx", "onnxsim", "onnxscript"), "export"),
     **dict.fromkeys(("onnxruntime", "openvino", "av"), "cpu"),
     "transformers": "vit",
+    "PIL": "prepare",
 }
 
 

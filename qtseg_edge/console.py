@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -19,6 +19,10 @@ _PIPE_WIDTH = 1000  # nothing is cut short for a reader that is no screen
 
 class OnProgress(Protocol):
     def __call__(self, done: int, total: int | None = None, note: str = "") -> None: ...
+
+
+# Opens a bar for one step of several, as `progress` does: what is done, its unit, how many.
+Steps = Callable[[str, str, int | None], AbstractContextManager[OnProgress]]
 
 
 def notice(text: str) -> None:

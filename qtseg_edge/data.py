@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,3 +131,8 @@ def _read(path: Path, flags: int) -> Uint8:
     if decoded is None:
         raise QtsegError(f"{path}: wanted an image, but it does not decode ({encoded.size} bytes)")
     return decoded  # type: ignore[return-value]
+
+
+def pixels_sha256(pixels: Uint8) -> str:
+    """Of shape and values: equal for the same picture in two files."""
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()

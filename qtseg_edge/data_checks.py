@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from qtseg_edge.data import LabelledImage, by_stem, image_files, read_labelled_image, read_mask
+from qtseg_edge.data import LabelledImage, by_stem, image_files, pixels_sha256, read_labelled_image, read_mask
 from qtseg_edge.errors import QtsegError, UsageError
 
 _SHOWN = 40
@@ -68,12 +67,12 @@ def _check_pair(pair: LabelledImage, classes: int, allow_empty: bool, findings: 
     image = mask = None
     try:
         image = read_labelled_image(pair.image)
-        findings.digests[pair.image] = _digest(image)
+        findings.digests[pair.image] = pixels_sha256(image)
     except QtsegError as error:
         findings.problems.append(str(error))
     try:
         mask = read_mask(pair.mask, classes)
-        findings.masks[pair.mask] = _digest(mask)
+        findings.masks[pair.mask] = pixels_sha256(mask)
     except QtsegError as error:
         findings.problems.append(str(error))
     if image is None or mask is None:
@@ -84,10 +83,6 @@ def _check_pair(pair: LabelledImage, classes: int, allow_empty: bool, findings: 
     findings.classes_seen.update(int(index) for index in found)
     if found.max() == 0 and not allow_empty:
         findings.problems.append(f"{pair.mask}: empty; where these images really show nothing to mark, pass --allow-empty")
-
-
-def _digest(pixels: NDArray[np.uint8]) -> str:
-    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
 def _missing_classes(split: Path, classes: tuple[str, ...], findings: Findings) -> list[str]:

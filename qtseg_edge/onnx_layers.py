@@ -43,11 +43,6 @@ def layers_by_precision(model: onnx.ModelProto) -> dict[str, dict[str, int]]:
     return {precision: dict(sorted(found.items())) for precision, found in counts.items() if found}
 
 
-def totals(layers: dict[str, dict[str, int]]) -> dict[str, int]:
-    """Of `layers_by_precision`: {"INT8": 64, "FP16": 410}."""
-    return {precision: sum(counts.values()) for precision, counts in layers.items()}
-
-
 def parameter_count(model: onnx.ModelProto) -> int:
     """Numbers stored for the arithmetic, in floating point or int8; scales and zero points of a quantised graph are none.
 

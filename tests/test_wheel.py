@@ -28,6 +28,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_carries_model_frames_and_credit_but_no_tests(installed: Path) -> None:
     names = {str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()}
     assert {"qtseg_edge/assets/kvasir-seg-polyp.onnx", "qtseg_edge/assets/README.md", "qtseg_edge/cli.py"} <= names
+    assert "qtseg_edge/assets/calibration/manifest.json" in names
     assert not [name for name in names if name.startswith(("tests", "samples", "models"))]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtseg_edge.calibration.look import noise_or_flat
-from qtseg_edge.data import IMAGE_SUFFIXES, read_image
+from qtseg_edge.data import IMAGE_SUFFIXES, pixels_sha256, read_image
 from qtseg_edge.errors import QtsegError, UsageError
 from qtseg_edge.spec import ModelSpec
 from qtseg_edge.transforms import Letterbox
@@ -67,10 +67,6 @@ class CalibrationSet:
 def default_calibration_set() -> Path | None:
     """The folder with the set of the built-in polyp model: in the installed package, or in the checkout. None where neither has it."""
     return next((folder for folder in (_ASSETS, _CHECKOUT) if (folder / MANIFEST).is_file()), None)
-
-
-def pixels_sha256(rgb: Uint8) -> str:
-    return hashlib.sha256(repr(rgb.shape).encode() + rgb.tobytes()).hexdigest()
 
 
 def is_held_out(place: int) -> bool:

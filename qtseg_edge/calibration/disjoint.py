@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from qtseg_edge.calibration.calibration_set import CalibrationSet, pixels_sha256
-from qtseg_edge.data import image_files, read_image
+from qtseg_edge.calibration.calibration_set import CalibrationSet
+from qtseg_edge.data import image_files, pixels_sha256, read_image
 from qtseg_edge.errors import UsageError
 
 Uint8 = NDArray[np.uint8]

@@ -25,13 +25,13 @@ from qtseg_edge.calibration.calibration_set import (
     image_entry,
     is_held_out,
     parsed_manifest,
-    pixels_sha256,
 )
 from qtseg_edge.calibration.choose import choose, coverage
 from qtseg_edge.calibration.frames import Candidate, Stream, candidates_of, chosen_frames, streams_of
 from qtseg_edge.calibration.jpeg import is_bare_jpeg
 from qtseg_edge.calibration.look import FAULTS
 from qtseg_edge.console import OnProgress
+from qtseg_edge.data import pixels_sha256
 from qtseg_edge.errors import QtsegError, UsageError
 from qtseg_edge.runtime.frames import Frame
 

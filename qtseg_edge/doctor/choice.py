@@ -8,6 +8,7 @@ from typing import Any
 
 from qtseg_edge.doctor.asking import Answer
 from qtseg_edge.errors import QtsegError
+from qtseg_edge.runtime.devices import auto_device
 
 _KINDS = {".onnx": "an .onnx file", ".safetensors": "a checkpoint", ".engine": "an engine"}
 _FOR_ONNX = ("openvino", "onnxruntime")
@@ -40,7 +41,7 @@ def can_run(answers: Mapping[str, Answer]) -> bool:
 
 def _choice(suffix: str, kind: str, answers: Mapping[str, Answer]) -> Choice:
     try:
-        device = _auto_device(suffix)
+        device = auto_device(suffix)
     except QtsegError as error:
         return Choice(kind, "", False, str(error))
     if device == "tensorrt":
@@ -84,12 +85,3 @@ def _usable_libraries(answers: Mapping[str, Answer]) -> list[str]:
     known = {"tensorrt-rtx": RTX_COMPUTE_CAPABILITIES}
     capability = gpus(answers)[0]["compute_capability"] if gpus(answers) else None
     return [name for name in _LIBRARIES if answers[name].ok and (not capability or capability in known.get(name, [capability]))]
-
-
-def _auto_device(suffix: str) -> str:
-    """Raises QtsegError where there is none."""
-    from qtseg_edge.runtime import devices
-
-    if suffix == ".engine":
-        return "tensorrt"
-    return "torch" if suffix in devices.CHECKPOINT_SUFFIXES else devices._first_installed()

@@ -7,7 +7,6 @@ import ctypes
 import hashlib
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from qtseg_edge.errors import IncompatibleError, MissingError, QtsegError, Usage
 from qtseg_edge.export.gpu_probe import l4t_version
 from qtseg_edge.export.zero_points import require_int8
 from qtseg_edge.files import replacing
+from qtseg_edge.runtime.engine_file import this_platform
 from qtseg_edge.runtime.onnx_metadata import spec_from_onnx
 from qtseg_edge.runtime.tensorrt_library import Flavour
 
@@ -87,7 +87,7 @@ def build_plan(onnx_path: Path, plan_path: Path, options: BuildOptions, on_progr
         built = _built_by_child(job, on_progress)
         plan = temporary.read_bytes()
     sha256 = hashlib.sha256(plan).hexdigest()
-    return BuiltPlan(len(plan), sha256, platform=f"{platform.system().lower()}-{platform.machine()}", l4t=l4t_version(), **built)
+    return BuiltPlan(len(plan), sha256, platform=this_platform(), l4t=l4t_version(), **built)
 
 
 def _require_options(options: BuildOptions) -> None:

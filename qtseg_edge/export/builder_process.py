@@ -22,7 +22,7 @@ from qtseg_edge.export.builder import BuildOptions
 from qtseg_edge.export.gpu_probe import probe_gpu
 from qtseg_edge.export.inspector import layers_from_inspector
 from qtseg_edge.files import replacing
-from qtseg_edge.runtime.backend import INPUT, require_interface
+from qtseg_edge.runtime.backend import INPUT, OUTPUTS, require_interface
 from qtseg_edge.runtime.cuda.contract import CudaError, Gpu
 from qtseg_edge.runtime.tensorrt_library import TensorRt, load_tensorrt
 
@@ -129,9 +129,15 @@ def _parse(onnx_path: Path, library: TensorRt, network: Any) -> None:
     parser = library.module.OnnxParser(network, library.logger)
     if not parser.parse(onnx_path.read_bytes()):
         raise IncompatibleError(f"{onnx_path}: {_called(library)} cannot read {_unread(parser) or _reason(library)}")
-    inputs = [network.get_input(index).name for index in range(network.num_inputs)]
-    outputs = [network.get_output(index).name for index in range(network.num_outputs)]
-    require_interface(onnx_path, [*inputs, *outputs])  # an empty graph parses without an error
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    outputs = [network.get_output(index) for index in range(network.num_outputs)]
+    types = {tensor.name: tensor.dtype for tensor in (*inputs, *outputs)}
+    require_interface(onnx_path, types)  # an empty graph parses without an error
+    if others := [f"{name} {kind.name}" for name, kind in types.items() if kind != library.module.DataType.UINT8]:
+        raise IncompatibleError(
+            f"{onnx_path}: wanted {INPUT} and {', '.join(OUTPUTS)} of uint8, got {', '.join(others)}; "
+            "export it with: qtseg-edge export CHECKPOINT -o MODEL.onnx"
+        )
 
 
 def _unread(parser: Any) -> str:

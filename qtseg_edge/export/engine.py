@@ -1,4 +1,7 @@
-"""`build-engine`: a model to a TensorRT engine of a given precision, which takes its name only when it has been compared with FP32."""
+"""`build-engine`: a model to a TensorRT engine of a given precision, which takes its name only when it has been compared with FP32.
+
+A graph that has its precision in it already needs neither the onnx package nor ONNX Runtime, which a Jetson may lack.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +12,24 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import onnx
+from typing import TYPE_CHECKING
 
 from qtseg_edge import __version__
 from qtseg_edge.calibration import CalibrationSet, default_calibration_set, load_calibration_set, require_disjoint
-from qtseg_edge.console import OnProgress
+from qtseg_edge.console import OnProgress, Steps
 from qtseg_edge.data import labelled_images
 from qtseg_edge.errors import GateError, IncompatibleError, MissingError, QtsegError, UsageError
 from qtseg_edge.export.builder import BuildOptions, BuiltPlan, build_plan
 from qtseg_edge.export.gate import GateImage, GateResult, compare, gate_images, labelled_gate_images
-from qtseg_edge.export.low_precision import Calibrated, Steps, judged_on_cpu, one_image
-from qtseg_edge.export.precision.lower import PRECISION_KEY, PrecisionNote, with_note
-from qtseg_edge.export.precision.ranges import Method
-from qtseg_edge.export.sensitivity import LayerCost
+from qtseg_edge.export.precision_note import PRECISION_KEY, PrecisionNote
 from qtseg_edge.files import PendingFile, replacing
-from qtseg_edge.onnx_layers import totals
 from qtseg_edge.runtime.devices import CHECKPOINT_SUFFIXES, default_model, open_backend
 from qtseg_edge.runtime.engine_file import ENGINE_SUFFIX, EngineSidecar, Precision, sidecar_path, write_sidecar
 from qtseg_edge.runtime.onnx_metadata import read_metadata, spec_from_onnx
-from qtseg_edge.runtime.onnxruntime import OnnxRuntimeBackend
+
+if TYPE_CHECKING:
+    from qtseg_edge.export.precision.ranges import Method
+    from qtseg_edge.export.sensitivity import LayerCost
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class EngineRequest:
     build: BuildOptions
     calibration: Path | None = None
     data: Path | None = None
-    method: Method = "minmax"
+    method: Method = "entropy"
     exclude: tuple[str, ...] = ()
     limit: float | None = None
     sensitivity: bool = False
@@ -102,7 +103,7 @@ class _Build:
         plan = self._folder / "model.engine"
         with self._steps("build", "steps", None) as advance:
             built = build_plan(graph, plan, self._request.build, advance)
-        layers = built.inspected or totals(note.layers)
+        layers = built.inspected or note.totals
         _require_precision(note.precision, layers)
         sidecar = self._sidecar(graph, note, built, layers)
         gate = self._judge(plan, sidecar, graph, note)
@@ -126,6 +127,11 @@ class _Build:
         text = read_metadata(self._source).get(PRECISION_KEY)
         if text is not None:
             return self._source, self._note_of_lowered(text)
+        import onnx
+
+        from qtseg_edge.export.low_precision import Calibrated
+        from qtseg_edge.export.precision.lower import with_note
+
         model = onnx.load(self._source)
         if self._request.precision == "fp32":
             more: dict[str, object] = {}
@@ -186,6 +192,9 @@ class _Build:
             engine = open_backend(plan, "tensorrt")
         except (MissingError, IncompatibleError):  # no GPU, or not one that this engine is for
             return self._judge_graph(graph)
+        from qtseg_edge.export.low_precision import one_image
+        from qtseg_edge.runtime.onnxruntime import OnnxRuntimeBackend
+
         with OnnxRuntimeBackend(self._source) as reference, engine, self._comparing() as advance:
             images, data = self._gate_images()
             return compare(one_image(reference), one_image(engine), images, data, self._request.limit, advance)
@@ -193,9 +202,11 @@ class _Build:
     def _judge_graph(self, graph: Path) -> GateResult | None:
         if self._request.precision == "fp32":
             return None
+        from qtseg_edge.export.low_precision import judged_on_cpu
+
         images, data = self._gate_images()
         with self._comparing() as advance:
-            return judged_on_cpu(self._source, onnx.load(graph), self._folder, images, data, self._request.limit, advance)
+            return judged_on_cpu(self._source, graph, self._folder, images, data, self._request.limit, advance)
 
     def _comparing(self) -> AbstractContextManager[OnProgress]:
         data, images = self._request.data, self._images
@@ -250,16 +261,15 @@ class _Build:
         return output
 
     def _write_graph(self, graph: Path, note: PrecisionNote, gate: GateResult | None) -> EngineReport:
-        model = onnx.load(graph)
-        if gate is not None:
-            model, note = with_note(model, note.precision, note.model_sha256, exclude=note.exclude, calibration=note.calibration,
-                                    gate=gate.document())  # fmt: skip
         output = self._final_name(gate)
         if output is not None:
             with replacing(output) as temporary:
-                onnx.save(model, temporary)
-        size = model.ByteSize()
-        return EngineReport(output, size, note.precision, totals(note.layers), "graph", gate, self._costs, None)
+                shutil.copyfile(graph, temporary)
+                if gate is not None:
+                    from qtseg_edge.export.low_precision import note_gate
+
+                    note_gate(temporary, gate.document())
+        return EngineReport(output, graph.stat().st_size, note.precision, note.totals, "graph", gate, self._costs, None)
 
     def _final_name(self, gate: GateResult | None) -> Path | None:
         output = self._request.output

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,21 +15,22 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from qtseg_edge.calibration import CalibrationImage, CalibrationSet
-from qtseg_edge.console import OnProgress
+from qtseg_edge.console import OnProgress, Steps
 from qtseg_edge.export.gate import GateImage, GateResult, compare
 from qtseg_edge.export.precision.emulation import emulated
 from qtseg_edge.export.precision.graph import as_float32
 from qtseg_edge.export.precision.int8 import QUANTISED
-from qtseg_edge.export.precision.lower import lowered
+from qtseg_edge.export.precision.lower import lowered, with_note
 from qtseg_edge.export.precision.ranges import Method, Ranges, activation_ranges, cached_ranges, largest_magnitudes
+from qtseg_edge.export.precision_note import PRECISION_KEY, PrecisionNote
 from qtseg_edge.export.sensitivity import LayerCost, layer_costs
 from qtseg_edge.runtime.backend import Backend, Masks
 from qtseg_edge.runtime.engine_file import Precision
+from qtseg_edge.runtime.onnx_metadata import read_metadata
 from qtseg_edge.runtime.onnxruntime import OnnxRuntimeBackend
 from qtseg_edge.spec import ModelSpec
 
 Uint8 = NDArray[np.uint8]
-Steps = Callable[[str, str, int | None], AbstractContextManager[OnProgress]]
 _IMAGES_FOR_MAGNITUDES = 16
 _IMAGES_FOR_SENSITIVITY = 8
 
@@ -86,14 +87,21 @@ class Calibrated:
 
 
 def judged_on_cpu(
-    reference: Path, candidate: ModelProto, folder: Path, images: Iterator[GateImage], data: str, limit: float | None, on_image: OnProgress
+    reference: Path, candidate: Path, folder: Path, images: Iterator[GateImage], data: str, limit: float | None, on_image: OnProgress
 ) -> GateResult:
     """The gate without a GPU: `candidate` with every rounding it would have there, run by ONNX Runtime. folder: for temporary files."""
     path = folder / "emulated.onnx"
-    onnx.save(emulated(candidate), path)
+    onnx.save(emulated(onnx.load(candidate)), path)
     with OnnxRuntimeBackend(reference) as first, OnnxRuntimeBackend(path) as second:
         second.name = "onnxruntime, half precision emulated"
         return compare(one_image(first), one_image(second), images, data, limit, on_image)
+
+
+def note_gate(path: Path, gate: dict[str, Any]) -> None:
+    """Into the note of a graph on disk."""
+    note = PrecisionNote.from_json(read_metadata(path)[PRECISION_KEY])
+    more = {"exclude": note.exclude, "calibration": note.calibration, "gate": gate}
+    onnx.save(with_note(onnx.load(path), note.precision, note.model_sha256, **more)[0], path)
 
 
 def one_image(backend: Backend) -> Backend:

@@ -47,11 +47,18 @@ def open_backend(model: Path | None = None, device: str = "auto", *, trust: bool
     if not path.is_file():
         raise UsageError(f"{path}: no such model; make one with: qtseg-edge export CHECKPOINT -o {path.with_suffix('.onnx')}")
     if device == "auto":
-        device = "torch" if is_checkpoint else _first_installed()
+        device = auto_device(path.suffix)
     if is_checkpoint != (device == "torch"):
         kind = "a checkpoint (.safetensors or .pt)" if device == "torch" else "an .onnx file"
         raise UsageError(f"--device {device} opens {kind}, got {path.name}; convert with: qtseg-edge export CHECKPOINT -o MODEL.onnx")
     return _open(path, device)
+
+
+def auto_device(suffix: str) -> str:
+    """What `auto` takes for a file of this kind. Raises MissingError where nothing that opens it is installed."""
+    if suffix.lower() == ENGINE_SUFFIX:
+        return "tensorrt"
+    return "torch" if suffix.lower() in CHECKPOINT_SUFFIXES else _first_installed()
 
 
 def _open_engine(path: Path, device: str, trust: bool, cuda_driver: str) -> Backend:

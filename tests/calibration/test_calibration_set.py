@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qtseg_edge.calibration import load_calibration_set
-from qtseg_edge.calibration.calibration_set import _listed_images, parsed_manifest, pixels_sha256
-from qtseg_edge.data import read_image
+from qtseg_edge.calibration.calibration_set import _listed_images, parsed_manifest
+from qtseg_edge.data import pixels_sha256, read_image
 from qtseg_edge.errors import UsageError
 from qtseg_edge.runtime import FakeBackend, Segmenter
 from qtseg_edge.spec import ModelCard, ModelSpec

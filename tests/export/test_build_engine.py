@@ -20,7 +20,7 @@ from qtseg_edge.errors import GateError, IncompatibleError, MissingError, QtsegE
 from qtseg_edge.export import ExportReport
 from qtseg_edge.export.builder import BuildOptions
 from qtseg_edge.export.engine import EngineReport, EngineRequest, build_engine
-from qtseg_edge.export.precision.lower import PRECISION_KEY, PrecisionNote
+from qtseg_edge.export.precision_note import PRECISION_KEY, PrecisionNote
 from qtseg_edge.runtime import open_backend
 from qtseg_edge.runtime.engine_file import read_plan, read_sidecar, sidecar_path
 from qtseg_edge.runtime.onnx_metadata import read_metadata, spec_from_onnx

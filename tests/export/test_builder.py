@@ -254,6 +254,15 @@ def test_a_graph_without_nodes_is_refused(tmp_path: Path) -> None:
     require_refused(graph, tmp_path, IncompatibleError, "its graph has no confidence, image, mask")
 
 
+def test_a_mask_that_is_not_uint8_is_refused(tmp_path: Path) -> None:
+    model = residual(size=64)
+    cast = next(node for node in model.graph.node if node.output[0] == "mask")
+    cast.attribute[0].i = TensorProto.INT32
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT32
+    match = r"int32\.onnx: wanted image and mask, confidence of uint8, got mask INT32; export it with"
+    require_refused(written(tmp_path / "int32.onnx", model), tmp_path, IncompatibleError, match)
+
+
 def test_weights_that_are_not_there_are_refused(tmp_path: Path) -> None:
     model = residual(size=64)
     for tensor in model.graph.initializer:

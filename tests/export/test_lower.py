@@ -6,8 +6,9 @@ import pytest
 from onnx import ModelProto, helper
 
 from qtseg_edge.errors import UsageError
-from qtseg_edge.export.precision.lower import PRECISION_KEY, PrecisionNote, lowered, with_note
+from qtseg_edge.export.precision.lower import lowered, with_note
 from qtseg_edge.export.precision.ranges import Ranges, activation_ranges
+from qtseg_edge.export.precision_note import PRECISION_KEY, PrecisionNote
 from qtseg_edge.export.sensitivity import layer_costs
 from qtseg_edge.onnx_layers import layers_by_precision
 from tests.export.graphs import frames, residual

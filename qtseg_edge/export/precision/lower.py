@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import onnx
@@ -14,33 +13,9 @@ from qtseg_edge.export.precision.half import half_precision
 from qtseg_edge.export.precision.int8 import quantisable_nodes, quantised
 from qtseg_edge.export.precision.islands import float32_nodes, matching_nodes
 from qtseg_edge.export.precision.ranges import Ranges
+from qtseg_edge.export.precision_note import PRECISION_KEY, PrecisionNote
 from qtseg_edge.onnx_layers import layers_by_precision
 from qtseg_edge.runtime.engine_file import Precision
-
-PRECISION_KEY = "qtseg_edge.precision"
-
-
-@dataclass(frozen=True)
-class PrecisionNote:
-    """What a graph says of its precision, under `PRECISION_KEY`.
-
-    model_sha256: the file it was made from. layers: nodes by precision and operation. calibration, gate: as in the engine's sidecar.
-    """
-
-    precision: Precision
-    model_sha256: str
-    layers: dict[str, dict[str, int]]
-    exclude: tuple[str, ...] = ()
-    calibration: dict[str, Any] = field(default_factory=dict)
-    gate: dict[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> PrecisionNote:
-        fields = json.loads(text)
-        return cls(**{**fields, "exclude": tuple(fields["exclude"])})
 
 
 def lowered(

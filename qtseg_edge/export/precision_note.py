@@ -1,0 +1,39 @@
+"""What a graph says of its own precision, in its metadata. Read without the onnx package, as a board may have TensorRT alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from qtseg_edge.runtime.engine_file import Precision
+
+PRECISION_KEY = "qtseg_edge.precision"
+
+
+@dataclass(frozen=True)
+class PrecisionNote:
+    """What a graph says of its precision, under `PRECISION_KEY`.
+
+    model_sha256: the file it was made from. layers: nodes by precision and operation. calibration, gate: as in the engine's sidecar.
+    """
+
+    precision: Precision
+    model_sha256: str
+    layers: dict[str, dict[str, int]]
+    exclude: tuple[str, ...] = ()
+    calibration: dict[str, Any] = field(default_factory=dict)
+    gate: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Layers of each precision."""
+        return {precision: sum(counts.values()) for precision, counts in self.layers.items()}
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> PrecisionNote:
+        fields = json.loads(text)
+        return cls(**{**fields, "exclude": tuple(fields["exclude"])})
