@@ -28,7 +28,7 @@ from qtseg_edge.runtime.engine_file import ENGINE_SUFFIX, EngineSidecar, Precisi
 from qtseg_edge.runtime.onnx_metadata import read_metadata, spec_from_onnx
 
 if TYPE_CHECKING:
-    from qtseg_edge.export.precision.ranges import Method
+    from qtseg_edge.export.precision.histogram import Method
     from qtseg_edge.export.sensitivity import LayerCost
 
 

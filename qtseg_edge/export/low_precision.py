@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,16 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from qtseg_edge import __version__
 from qtseg_edge.calibration import CalibrationImage, CalibrationSet
 from qtseg_edge.console import OnProgress, Steps
 from qtseg_edge.export.gate import GateImage, GateResult, compare
 from qtseg_edge.export.precision.emulation import emulated
 from qtseg_edge.export.precision.graph import as_float32
-from qtseg_edge.export.precision.int8 import QUANTISED
+from qtseg_edge.export.precision.histogram import Method
+from qtseg_edge.export.precision.int8 import quantisable_nodes
 from qtseg_edge.export.precision.lower import lowered, with_note
-from qtseg_edge.export.precision.ranges import Method, Ranges, activation_ranges, cached_ranges, largest_magnitudes
+from qtseg_edge.export.precision.ranges import Ranges, activation_ranges, cached_ranges, int8_ranges, largest_magnitudes
 from qtseg_edge.export.precision_note import PRECISION_KEY, PrecisionNote
 from qtseg_edge.export.sensitivity import LayerCost, layer_costs
 from qtseg_edge.runtime.backend import Backend, Masks
@@ -58,25 +60,29 @@ class Calibrated:
 
     def _magnitudes(self) -> Ranges:
         chosen = _evenly(self.images.calibrating, _IMAGES_FOR_MAGNITUDES)
-        return self._ranges("magnitudes", chosen, None, "minmax")
+        return self._cached("magnitudes", len(chosen), lambda plain, advance: activation_ranges(plain, self._frames(chosen), advance))
 
     def _scales(self) -> Ranges:
-        return self._ranges("calibrate", self.images.calibrating, QUANTISED, self.method)
+        images = self.images.calibrating
 
-    def _ranges(self, what: str, images: tuple[CalibrationImage, ...], operations: tuple[str, ...] | None, method: Method) -> Ranges:
+        def measured(plain: ModelProto, advance: OnProgress) -> Ranges:
+            return int8_ranges(plain, self._frames(images), quantisable_nodes(plain), self.method, advance)
+
+        return self._cached(self.method, len(images), measured)
+
+    def _cached(self, what: str, images: int, measure: Callable[[ModelProto, OnProgress], Ranges]) -> Ranges:
         plain = as_float32(self.model)
 
         def measured() -> Ranges:
-            with self.steps(what, "images", len(images)) as advance:
-                return activation_ranges(plain, self._frames(images), operations, method, advance)
+            with self.steps(what, "images", images) as advance:
+                return measure(plain, advance)
 
         key = {
             "graph": hashlib.sha256(plain.graph.SerializeToString(deterministic=True)).hexdigest(),
             "manifest": self.images.manifest_sha256,
-            "method": method,
-            "operations": operations,
-            "images": len(images),
-            "onnxruntime": onnxruntime.__version__,
+            "method": what,
+            "images": images,
+            "versions": [__version__, onnxruntime.__version__],
         }
         return cached_ranges(key, measured)
 

@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from qtseg_edge.errors import IncompatibleError, UsageError
 from qtseg_edge.export.precision.graph import as_float32, producers
 from qtseg_edge.export.precision.int8 import quantisable_nodes, quantised
-from qtseg_edge.export.precision.ranges import Ranges, activation_ranges
+from qtseg_edge.export.precision.ranges import Ranges, int8_ranges
 from tests.export.graphs import frames, residual, run
 
 BLOCK = ("block.first/Conv", "block.second/Conv")
@@ -24,7 +24,7 @@ def plain() -> ModelProto:
 
 @pytest.fixture(scope="module")
 def ranges(plain: ModelProto) -> Ranges:
-    return activation_ranges(plain, frames(8), ("Conv",))
+    return int8_ranges(plain, frames(8), BLOCK, "minmax")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_weights_are_within_half_a_step_of_what_they_were(plain: ModelProto, int
 
 def test_scales_are_exact_in_half_precision_and_none_is_too_small_for_it(plain: ModelProto) -> None:
     tiny = residual(seed=5, spread=1e-6)
-    model = quantised(tiny, activation_ranges(tiny, frames(2), ("Conv",)), BLOCK)
+    model = quantised(tiny, int8_ranges(tiny, frames(2), BLOCK, "minmax"), BLOCK)
     scales = [weights(model)[node.input[1]] for node in model.graph.node if node.op_type == "DequantizeLinear"]
     for scale in scales:
         assert np.array_equal(scale.astype(np.float16).astype(np.float32), scale)
@@ -103,7 +103,7 @@ def test_the_branch_stays_as_it_was_where_its_convolution_is_left_out(plain: Mod
 
 def test_the_result_is_close_to_float32() -> None:
     plain = residual()
-    int8 = quantised(plain, activation_ranges(plain, frames(8), ("Conv",)), BLOCK)
+    int8 = quantised(plain, int8_ranges(plain, frames(8), BLOCK, "minmax"), BLOCK)
     moved = [np.abs(run(int8, frame)[1].astype(int) - run(plain, frame)[1]).max() for frame in frames(4, seed=9)]
     assert 0 < max(moved) <= 8
 

@@ -7,18 +7,19 @@ from onnx import ModelProto, helper
 
 from qtseg_edge.errors import UsageError
 from qtseg_edge.export.precision.lower import lowered, with_note
-from qtseg_edge.export.precision.ranges import Ranges, activation_ranges
+from qtseg_edge.export.precision.ranges import Ranges, int8_ranges
 from qtseg_edge.export.precision_note import PRECISION_KEY, PrecisionNote
 from qtseg_edge.export.sensitivity import layer_costs
 from qtseg_edge.onnx_layers import layers_by_precision
 from tests.export.graphs import frames, residual
 
 MODEL = residual()
+BLOCK = ("block.first/Conv", "block.second/Conv")
 
 
 @pytest.fixture(scope="module")
 def scales() -> Ranges:
-    return activation_ranges(MODEL, frames(4), ("Conv",))
+    return int8_ranges(MODEL, frames(4), BLOCK, "minmax")
 
 
 def layers(model: ModelProto, operation: str) -> dict[str, int]:

@@ -4,10 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
 from qtseg_edge.errors import QtsegError
-from qtseg_edge.export.precision.ranges import Method, Ranges, activation_ranges, cached_ranges, largest_magnitudes
+from qtseg_edge.export.precision.histogram import Method
+from qtseg_edge.export.precision.ranges import Ranges, activation_ranges, cached_ranges, int8_ranges, largest_magnitudes
 from tests.export.graphs import frames, residual, scaled
+
+METHODS_BY_WIDTH: tuple[Method, ...] = ("minmax", "percentile", "entropy")
 
 
 @pytest.fixture
@@ -18,36 +22,39 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_lowest_and_the_highest_value_over_all_images() -> None:
     images = [np.full((1, 8, 8, 3), level, np.uint8) for level in (51, 255, 102)]
-    ranges = activation_ranges(scaled(-2.0), images, ("Mul",))
+    ranges = activation_ranges(scaled(-2.0), images)
     assert ranges["x1"] == pytest.approx((-2.0, -0.4))
     assert largest_magnitudes(ranges)["x1"] == pytest.approx(2.0)
 
 
-def test_only_what_the_asked_operations_read_and_write() -> None:
-    ranges = activation_ranges(residual(), frames(1), ("Conv",))
-    assert {"pixels", "stem.out", "block.sum", "logits"} <= set(ranges)
-    assert not {"stem.act.gate", "probability"} & set(ranges)
+def test_int8_is_clipped_for_what_the_convolutions_read() -> None:
+    ranges = int8_ranges(residual(), frames(2), ("block.first/Conv", "block.second/Conv"), "minmax")
+    whole = activation_ranges(residual(), frames(2))
+    assert set(ranges) == {"stem.act.silu", "block.first.act.silu"}
+    for name, (low, high) in ranges.items():
+        assert low == -high and high == pytest.approx(max(map(abs, whole[name])), rel=1e-5)
 
 
-@pytest.mark.parametrize("method", ["entropy", "percentile"])
-def test_other_methods_clip_what_is_rare(method: Method, capfd: pytest.CaptureFixture[str]) -> None:
-    images, model = frames(6, size=48), residual(size=48)
-    widest = activation_ranges(model, images, ("Conv",))
-    found = activation_ranges(model, images, ("Conv",), method)
-    assert found.keys() == widest.keys()
-    assert any(largest_magnitudes(found)[name] < 0.999 * largest_magnitudes(widest)[name] for name in widest)
-    assert capfd.readouterr() == ("", ""), "the calibrators talk"
+def test_methods_clip_what_is_rare() -> None:
+    images, model, nodes = frames(6, size=48), residual(size=48), ("block.first/Conv", "block.second/Conv")
+    widest, percentile, entropy = (largest_magnitudes(int8_ranges(model, images, nodes, method)) for method in METHODS_BY_WIDTH)
+    assert all(percentile[name] < widest[name] and entropy[name] <= widest[name] for name in widest)
 
 
 def test_every_image_is_counted() -> None:
     told: list[int] = []
-    activation_ranges(scaled(1.0), frames(3), ("Mul",), on_image=told.append)
-    assert told == [1, 2, 3]
+    activation_ranges(scaled(1.0), frames(3), told.append)
+    int8_ranges(residual(), frames(2), ("block.first/Conv",), "minmax", told.append)
+    assert told == [1, 2, 3, 1, 2]
 
 
 def test_values_that_are_not_finite_are_refused() -> None:
     with pytest.raises(QtsegError, match=r"not finite .*the model is damaged"):
-        activation_ranges(scaled(3e38, 3e38), frames(1), ("Mul",))
+        activation_ranges(scaled(3e38, 3e38), frames(1))
+    broken = residual()
+    broken.graph.initializer[3].CopyFrom(numpy_helper.from_array(np.full((16, 3, 3, 3), np.inf, np.float32), "stem.weight"))
+    with pytest.raises(QtsegError, match=r"not finite; the model is damaged"):
+        int8_ranges(broken, frames(1), ("block.first/Conv",), "minmax")
 
 
 def test_ranges_are_measured_once_for_one_key(cache: Path) -> None:

@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
 from onnxruntime.quantization.calibrate import create_calibrator
 
 from qtseg_edge.errors import QtsegError
+from qtseg_edge.export.precision.histogram import Histogram, Method
 from qtseg_edge.files import replacing
 
 Uint8 = NDArray[np.uint8]
-Method = Literal["minmax", "entropy", "percentile"]
-METHODS: tuple[Method, ...] = ("minmax", "entropy", "percentile")
 Ranges = dict[str, tuple[float, float]]
-_ORT_METHODS = {"minmax": CalibrationMethod.MinMax, "entropy": CalibrationMethod.Entropy, "percentile": CalibrationMethod.Percentile}
-_OPTIONS: dict[str, dict[str, Any]] = {"minmax": {}, "entropy": {"symmetric": True}, "percentile": {"symmetric": True, "percentile": 99.99}}
 
 
-def activation_ranges(
-    model: ModelProto,
-    frames: Iterable[Uint8],
-    operations: tuple[str, ...] | None,
-    method: Method = "minmax",
-    on_image: Callable[[int], None] = lambda done: None,
-) -> Ranges:
-    """Lowest and highest value of what nodes of `operations` (all when None) read and write, by the method's judgement.
+def activation_ranges(model: ModelProto, frames: Iterable[Uint8], on_image: Callable[[int], None] = lambda done: None) -> Ranges:
+    """Lowest and highest value of every activation.
 
     frames: uint8 (N, H, W, 3) RGB, letterboxed, N as the graph takes it. Memory does not grow with their number.
     Raises QtsegError where a value is not finite.
@@ -45,15 +35,44 @@ def activation_ranges(
     with tempfile.TemporaryDirectory(prefix="qtseg-edge-") as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(model, path)
-        augmented = str(Path(folder) / "augmented.onnx")
-        calibrator = create_calibrator(path, operations, augmented, _ORT_METHODS[method], extra_options=_OPTIONS[method])
-        with redirect_stdout(io.StringIO()):  # the calibrators print
-            for done, frame in enumerate(frames, 1):  # one by one: of what they get at once they hold every activation
-                calibrator.collect_data(_OneFrame(frame))
-                on_image(done)
-            found = calibrator.compute_data()
+        calibrator = create_calibrator(path, None, str(Path(folder) / "augmented.onnx"), CalibrationMethod.MinMax)
+        for done, frame in enumerate(frames, 1):  # one by one: the calibrator keeps what it is given until it has computed
+            calibrator.collect_data(_OneFrame(frame))
+            on_image(done)
+        found = calibrator.compute_data()
     ranges = {name: _pair(name, data.range_value) for name, data in found.items()}
     return {name: ranges[name] for name in sorted(ranges)}
+
+
+def int8_ranges(
+    model: ModelProto,
+    frames: Iterable[Uint8],
+    nodes: tuple[str, ...],
+    method: Method,
+    on_image: Callable[[int], None] = lambda done: None,
+) -> Ranges:
+    """What the first inputs of `nodes` are clipped to, symmetric. frames, errors: as of `activation_ranges`."""
+    read = sorted({node.input[0] for node in model.graph.node if node.name in nodes})
+    session = _showing(model, read)
+    histograms = {name: Histogram() for name in read}
+    for done, frame in enumerate(frames, 1):
+        for name, values in zip(read, session.run(read, {"image": frame}), strict=True):
+            if not np.isfinite(values).all():
+                raise QtsegError(f"calibration: {name} takes values that are not finite; the model is damaged")
+            histograms[name].add(values)
+        on_image(done)
+    thresholds = {name: histogram.threshold(method) for name, histogram in histograms.items()}
+    return {name: (-threshold, threshold) for name, threshold in thresholds.items()}
+
+
+def _showing(model: ModelProto, names: list[str]) -> onnxruntime.InferenceSession:
+    """A session whose outputs are activations."""
+    shown = ModelProto()
+    shown.CopyFrom(model)
+    shown.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def largest_magnitudes(ranges: Ranges) -> dict[str, float]:
