@@ -28,7 +28,7 @@ def build_engine(
     ] = None,
     precision: Annotated[Literal["fp32", "fp16", "int8"], typer.Option(help="What the network computes in.")] = "fp16",
     calibration: Annotated[Path | None, typer.Option(metavar="DIR", help="Made by calibrate; built in for the built-in model.")] = None,
-    method: Annotated[Literal["minmax", "entropy", "percentile"], typer.Option(help="How int8 takes its scales.")] = "entropy",
+    method: Annotated[Literal["minmax", "entropy", "percentile"], typer.Option(help="Where int8 clips.")] = "percentile",
     exclude: Patterns = None,
     sensitivity: Annotated[bool, typer.Option("--sensitivity", help="int8: show what each layer costs by itself.")] = False,
     data: Annotated[

@@ -47,7 +47,7 @@ class EngineRequest:
     build: BuildOptions
     calibration: Path | None = None
     data: Path | None = None
-    method: Method = "entropy"
+    method: Method = "percentile"
     exclude: tuple[str, ...] = ()
     limit: float | None = None
     sensitivity: bool = False
@@ -288,10 +288,9 @@ def _require_request(request: EngineRequest) -> None:
     pending = PendingFile(request.output)
     try:
         pending.temporary.touch()  # now, and not after minutes of building
+        pending.discard()
     except OSError as error:
         raise QtsegError(f"{request.output}: cannot be written ({error.strerror})") from error
-    finally:
-        pending.discard()
     if request.output.resolve() == request.model.resolve():
         raise UsageError(f"--output {request.output}: is the model itself; give another name")
     if request.precision == "fp32" and (request.exclude or request.sensitivity):

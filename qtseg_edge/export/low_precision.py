@@ -20,7 +20,7 @@ from qtseg_edge.console import OnProgress, Steps
 from qtseg_edge.export.gate import GateImage, GateResult, compare
 from qtseg_edge.export.precision.emulation import emulated
 from qtseg_edge.export.precision.graph import as_float32
-from qtseg_edge.export.precision.histogram import Method
+from qtseg_edge.export.precision.histogram import CONSTANTS, Method
 from qtseg_edge.export.precision.int8 import quantisable_nodes
 from qtseg_edge.export.precision.lower import lowered, with_note
 from qtseg_edge.export.precision.ranges import Ranges, activation_ranges, cached_ranges, int8_ranges, largest_magnitudes
@@ -80,7 +80,7 @@ class Calibrated:
         key = {
             "graph": hashlib.sha256(plain.graph.SerializeToString(deterministic=True)).hexdigest(),
             "manifest": self.images.manifest_sha256,
-            "method": what,
+            "method": [what, *CONSTANTS],
             "images": images,
             "versions": [__version__, onnxruntime.__version__],
         }

@@ -16,7 +16,9 @@ METHODS: tuple[Method, ...] = ("minmax", "entropy", "percentile")
 _BINS = 2048
 _LEVELS = 128
 _CANDIDATE_STEP = 8
-_PERCENTILE = 99.99
+_PERCENTILE = 99.999
+# What thresholds depend on besides the values, for caches.
+CONSTANTS = (_BINS, _LEVELS, _CANDIDATE_STEP, _PERCENTILE)
 
 
 class Histogram:
@@ -48,8 +50,9 @@ class Histogram:
         return min(bins * self._top / _BINS, self.largest)
 
     def _percentile_bins(self) -> int:
-        reached = np.searchsorted(np.cumsum(self._counts), _PERCENTILE / 100 * self._counts.sum())
-        return int(reached) + 1
+        seen = np.cumsum(self._counts)
+        below: int = np.count_nonzero(seen < _PERCENTILE / 100 * int(seen[-1]))
+        return below + 1
 
 
 def _least_divergent(counts: NDArray[np.int64]) -> int:
