@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from qtseg_edge.commands.interrupt import interrupt_once
 from qtseg_edge.commands.options import Json
 from qtseg_edge.console import print_json, print_tables, progress
 from qtseg_edge.errors import UsageError
@@ -44,7 +45,7 @@ def build_engine(
     compute_capability: Capabilities = None,
     workspace: Annotated[float, typer.Option(min=0.0625, metavar="GIB", help="Memory the builder's choices may need.")] = 1.0,
     optimization_level: Annotated[
-        int | None, typer.Option(min=0, max=5, help="How long the builder searches.", show_default="its own")
+        int | None, typer.Option(min=0, max=5, help="How long TensorRT searches; TensorRT-RTX 1.7 does not.", show_default="its own")
     ] = None,
     timing_cache: Annotated[Path | None, typer.Option(help="TensorRT's timings; a file of the user's cache folder when left out.")] = None,
     as_json: Json = False,
@@ -56,6 +57,7 @@ def build_engine(
     from qtseg_edge.report import engine_document, engine_tables
     from qtseg_edge.runtime.devices import default_model
 
+    interrupt_once()
     source = model or default_model()
     written = output or Path(f"{source.stem}-{precision}.engine")
     options = BuildOptions(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from qtseg_edge.commands.interrupt import interrupt_once
 from qtseg_edge.commands.options import CudaDriver, Device, Json, Model, Trust
 from qtseg_edge.console import notice, print_json, print_table, progress
 from qtseg_edge.errors import INTERRUPTED, UsageError
@@ -39,7 +39,7 @@ def run(
     from qtseg_edge.runtime import Pipeline, Segmenter, open_backend, open_source
     from qtseg_edge.runtime.sinks import default_output, open_sinks
 
-    _interrupt_once()
+    interrupt_once()
     text = str(video) if video else str(source)
     with open_source(text) as opened, open_backend(model, device, trust=trust, cuda_driver=cuda_driver) as backend:
         segmenter = Segmenter(backend, threshold)
@@ -57,16 +57,3 @@ def run(
     if report.interrupted:
         notice(f"qtseg-edge: interrupted; {'the outputs hold every frame up to here' if report.frames else 'nothing was written'}")
         raise typer.Exit(INTERRUPTED)
-
-
-def _interrupt_once() -> None:
-    """The first Ctrl-C or SIGTERM ends the run. Further ones are ignored: they would cut short the finalising of its files."""
-    signals = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
-
-    def interrupt(*_: object) -> None:
-        for number in signals:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    for number in signals:
-        signal.signal(number, interrupt)

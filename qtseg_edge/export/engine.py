@@ -247,6 +247,9 @@ class _Build:
                 "workspace_gib": options.workspace_gib,
                 "optimization_level": options.optimization_level,
                 "exclude": list(note.exclude),
+                "parameters": note.parameters,
+                "macs": note.macs,
+                "layers_by_type": note.layers,
             },
         )
 

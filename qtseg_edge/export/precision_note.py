@@ -15,12 +15,15 @@ PRECISION_KEY = "qtseg_edge.precision"
 class PrecisionNote:
     """What a graph says of its precision, under `PRECISION_KEY`.
 
-    model_sha256: the file it was made from. layers: nodes by precision and operation. calibration, gate: as in the engine's sidecar.
+    model_sha256: the file it was made from. layers: nodes by precision and operation. parameters: stored numbers. macs:
+    multiply-accumulates of one image, None where a shape is open. calibration, gate: as in the engine's sidecar.
     """
 
     precision: Precision
     model_sha256: str
     layers: dict[str, dict[str, int]]
+    parameters: int
+    macs: int | None
     exclude: tuple[str, ...] = ()
     calibration: dict[str, Any] = field(default_factory=dict)
     gate: dict[str, Any] = field(default_factory=dict)

@@ -50,9 +50,8 @@ class Histogram:
         return min(bins * self._top / _BINS, self.largest)
 
     def _percentile_bins(self) -> int:
-        seen = np.cumsum(self._counts)
-        below: int = np.count_nonzero(seen < _PERCENTILE / 100 * int(seen[-1]))
-        return below + 1
+        wanted = _PERCENTILE / 100 * float(self._counts.sum())
+        return int(np.searchsorted(np.cumsum(self._counts), wanted)) + 1
 
 
 def _least_divergent(counts: NDArray[np.int64]) -> int:
@@ -60,7 +59,7 @@ def _least_divergent(counts: NDArray[np.int64]) -> int:
     of_bins = counts.astype(np.float64)
     of_bins[0] = of_bins[1]
     used = int(np.flatnonzero(counts)[-1]) + 1
-    candidates = [*range(_LEVELS, used, _CANDIDATE_STEP), max(used, _LEVELS)]
+    candidates: list[int] = [*range(_LEVELS, used, _CANDIDATE_STEP), max(used, _LEVELS)]
     divergences = [_divergence(of_bins, kept) for kept in candidates]
     return candidates[int(np.argmin(divergences))]
 

@@ -14,7 +14,7 @@ from qtseg_edge.export.precision.int8 import quantisable_nodes, quantised
 from qtseg_edge.export.precision.islands import float32_nodes, matching_nodes
 from qtseg_edge.export.precision.ranges import Ranges
 from qtseg_edge.export.precision_note import PRECISION_KEY, PrecisionNote
-from qtseg_edge.onnx_layers import layers_by_precision
+from qtseg_edge.onnx_layers import layers_by_precision, multiply_accumulates, parameter_count
 from qtseg_edge.runtime.engine_file import Precision
 
 
@@ -45,7 +45,8 @@ def with_note(model: ModelProto, precision: Precision, model_sha256: str, **more
     """A copy that carries its note beside the interface it had."""
     copy = ModelProto()
     copy.CopyFrom(model)
-    note = replace(PrecisionNote(precision, model_sha256, layers_by_precision(model)), **more)
+    facts = layers_by_precision(model), parameter_count(model), multiply_accumulates(model)
+    note = replace(PrecisionNote(precision, model_sha256, *facts), **more)
     entries = {entry.key: entry.value for entry in model.metadata_props} | {PRECISION_KEY: note.to_json()}
     del copy.metadata_props[:]
     helper.set_model_props(copy, entries)
