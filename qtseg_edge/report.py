@@ -89,24 +89,24 @@ def engine_document(report: EngineReport) -> dict[str, Any]:
 
 
 def engine_tables(report: EngineReport) -> list[Table]:
-    layers = ", ".join(f"{count} {kind}" for kind, count in sorted(report.layers.items()))
-    seen = "the engine's inspector" if report.verified == "inspector" else "the graph; no GPU to ask the engine on"
-    rows = [
-        ["precision", f"{report.precision}: {layers} layers, by {seen}"],
-        ["size", f"{report.bytes / 1e6:.1f} MB"],
-    ]
-    if report.built is not None:
-        made_for = report.built.gpu or "no particular GPU"
-        rows.append(["built", f"in {report.built.seconds:.1f} s, {report.built.tensorrt}, for {made_for}"])
-    if report.gate is not None:
-        rows.append(["compared", f"{'passed' if report.gate.passed else 'FAILED'}: {report.gate.verdict()}"])
-        rows.append(["by", report.gate.judge])
-    tables: list[Table] = [(["", str(report.output or "not written")], rows, "")]
+    seen = "counted by the engine's inspector" if report.verified == "inspector" else "counted in the graph: no GPU to ask the engine on"
+    rows = [[precision, str(count)] for precision, count in sorted(report.layers.items())]
+    tables: list[Table] = [(["layers", seen], rows, _engine_title(report))]
     if report.gate is not None and not report.gate.passed:
         tables.append(_worst_rows(report.gate))
     if report.costs:
         tables.append(_cost_rows(report.costs))
     return tables
+
+
+def _engine_title(report: EngineReport) -> str:
+    lines = {"engine": f"{report.output or 'not written'}, {report.precision}, {report.bytes / 1e6:.1f} MB"}
+    if report.built is not None:
+        made_for = report.built.gpu or "no particular GPU"
+        lines["built"] = f"in {report.built.seconds:.1f} s by TensorRT {report.built.tensorrt}, for {made_for}"
+    if report.gate is not None:
+        lines["compared"] = f"{'passed' if report.gate.passed else 'FAILED'}: {report.gate.verdict()}; by {report.gate.judge}"
+    return "\n".join(f"{label:<10}{text}" for label, text in lines.items()) + "\n"
 
 
 def _worst_rows(gate: GateResult) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,19 @@ from torch.optim.swa_utils import update_bn
 
 from qtseg_edge.errors import QtsegError
 from qtseg_edge.export import ExportReport, example_frames, export_checkpoint, onnx_graph
+from qtseg_edge.export.precision.emulation import emulated
+from qtseg_edge.export.precision.graph import as_float32
+from qtseg_edge.export.precision.int8 import quantisable_nodes
+from qtseg_edge.export.precision.lower import lowered
+from qtseg_edge.export.precision.ranges import activation_ranges, int8_ranges, largest_magnitudes
 from qtseg_edge.model.backbone import BackboneConfig
 from qtseg_edge.model.checkpoint import load_checkpoint, save_checkpoint
 from qtseg_edge.model.network import NetworkConfig, build_network
+from qtseg_edge.runtime.engine_file import PRECISIONS, Precision
 from qtseg_edge.runtime.onnx_metadata import spec_from_onnx
 from qtseg_edge.spec import ModelCard, ModelSpec
+from tests.export.builds import RTX, built
 from tests.export.test_export import a_frame, run
-from tests.export.test_tensorrt_rtx import build
 from tests.model.backbones import tiny_pvt, with_backbone
 from tests.small_models import COLOURS, _balance, _inputs
 
@@ -66,8 +73,17 @@ def test_a_vit_gives_masks_that_depend_on_the_picture(vit_static: ExportReport) 
     assert spec_from_onnx(vit_static.onnx) == vit_static.spec
 
 
-def test_a_vit_builds(vit_static: ExportReport) -> None:
-    assert build(vit_static.onnx)[:4] == b"vtrt"
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_vit_builds_in_every_precision_and_keeps_its_mask(vit_static: ExportReport, tmp_path: Path, precision: Precision) -> None:
+    model = as_float32(onnx.load(vit_static.onnx))
+    frames = [a_frame(96, 128)]
+    scales = int8_ranges(model, frames, quantisable_nodes(model), "percentile")
+    low = lowered(model, precision, largest_magnitudes(activation_ranges(model, frames)), scales)
+    onnx.save(emulated(low), tmp_path / "emulated.onnx")
+    onnx.save(low, tmp_path / "low.onnx")
+    agreement = np.mean(run(tmp_path / "emulated.onnx", frames[0])[0] == run(vit_static.onnx, frames[0])[0])
+    assert agreement >= {"fp32": 1.0, "fp16": 0.995, "int8": 0.9}[precision]
+    assert built(tmp_path / "low.onnx", tmp_path)[1][:4] == b"vtrt"
 
 
 def test_a_vit_of_any_batch_gives_each_image_its_own_mask(vit_dynamic: ExportReport) -> None:
@@ -78,8 +94,8 @@ def test_a_vit_of_any_batch_gives_each_image_its_own_mask(vit_dynamic: ExportRep
     assert np.mean(together[0] == together[2]) < 0.9999
 
 
-def test_a_vit_of_any_batch_builds_with_a_profile(vit_dynamic: ExportReport) -> None:
-    assert build(vit_dynamic.onnx, (1, 2, 4))[:4] == b"vtrt"
+def test_a_vit_of_any_batch_builds_with_a_profile(vit_dynamic: ExportReport, tmp_path: Path) -> None:
+    assert built(vit_dynamic.onnx, tmp_path, replace(RTX, batches=(1, 2, 4)))[1][:4] == b"vtrt"
 
 
 def test_nodes_of_a_vit_are_named_after_their_modules(vit_static: ExportReport) -> None:
@@ -108,7 +124,7 @@ def test_a_wide_cnn_of_three_classes_goes_the_whole_way(tmp_path: Path) -> None:
     mask, confidence = run(report.onnx, a_frame(96, 96))
     assert set(np.unique(mask)) == {0, 1, 2}
     assert confidence.min() >= 85  # the largest of three probabilities
-    assert build(report.onnx)[:4] == b"vtrt"
+    assert built(report.onnx, tmp_path)[1][:4] == b"vtrt"
 
 
 @pytest.mark.slow
@@ -118,4 +134,5 @@ def test_pvt_v2_b0_goes_the_whole_way(tmp_path: Path, batch: int | None, profile
     path = write_checkpoint(tmp_path / "b0.safetensors", with_backbone(BackboneConfig.pvt_v2_b0(), NetworkConfig()))
     report = export_checkpoint(path, tmp_path / "b0.onnx", example_frames(), size_hw=(352, 352), batch=batch)
     assert 0.02 < run(report.onnx, a_frame(352, 352))[0].mean() < 0.98
-    assert len(build(report.onnx, profile)) > 10e6 * 2  # its weights are in there
+    options = replace(RTX, batches=profile)
+    assert len(built(report.onnx, tmp_path, options)[1]) > 10e6 * 2  # its weights are in there
