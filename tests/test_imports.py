@@ -62,3 +62,9 @@ def test_lint_forbids_module_level_imports_of_heavy_packages(tmp_path: Path) -> 
     )
     assert result.returncode == 1
     assert result.stdout.count("TID253") == 2
+
+
+def test_the_command_line_starts_without_opencv() -> None:
+    """It takes half a second, and `main` sets how much it says before it is imported."""
+    result = python("import sys, qtseg_edge.cli; assert 'cv2' not in sys.modules")
+    assert result.returncode == 0, result.stderr

@@ -318,7 +318,7 @@ def test_a_video_without_a_video_library_is_exit_code_3(tmp_path: Path) -> None:
 def test_an_unknown_device_is_exit_code_2(tmp_path: Path) -> None:
     write_video(tmp_path / "clip.mp4", numbered_frames(3))
     outcome = Outcome(tmp_path, ["run", "--video", "clip.mp4", "--device", "gpu", "-o", "a.mp4"])
-    outcome.require_refused(2, "--device: wanted one of auto, openvino", "got 'gpu'")
+    outcome.require_refused(2, "--device: wanted one of auto, tensorrt, openvino", "got 'gpu'")
 
 
 @pytest.mark.parametrize("threshold", ["0", "1", "1.5", "-0.2", "nan"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,7 +11,9 @@ from qtseg_edge.commands.interrupt import interrupt_once
 from qtseg_edge.commands.options import Json
 from qtseg_edge.console import print_json, print_tables, progress
 from qtseg_edge.errors import UsageError
-from qtseg_edge.runtime.tensorrt_library import default_flavour
+
+if TYPE_CHECKING:
+    from qtseg_edge.runtime.tensorrt_library import Flavour
 
 Patterns = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Nodes that stay one step higher: 'decoder.stage0.*'; repeat.")]
 Capabilities = Annotated[
@@ -61,7 +63,7 @@ def build_engine(
     source = model or default_model()
     written = output or Path(f"{source.stem}-{precision}.engine")
     options = BuildOptions(
-        flavour=default_flavour() if flavour == "auto" else flavour,
+        flavour=_flavour(written) if flavour == "auto" else flavour,
         workspace_gib=workspace,
         optimization_level=optimization_level,
         timing_cache=timing_cache,
@@ -87,6 +89,13 @@ def build_engine(
     else:
         print_tables(engine_tables(report))
     report.require()
+
+
+def _flavour(output: Path) -> Flavour:
+    """A graph is not built here, so it needs no TensorRT."""
+    from qtseg_edge.runtime.tensorrt_library import default_flavour
+
+    return "tensorrt" if output.suffix.lower() == ".onnx" else default_flavour()
 
 
 def _batches(text: str) -> tuple[int, int, int]:

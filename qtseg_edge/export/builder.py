@@ -78,8 +78,7 @@ def build_plan(onnx_path: Path, plan_path: Path, options: BuildOptions, on_progr
     MissingError (no TensorRT, or full TensorRT without a GPU), IncompatibleError (the graph), QtsegError (the builder failed or crashed).
     KeyboardInterrupt ends the builder at once.
     """
-    _require_options(options)
-    _require_batches(onnx_path, options.batches)
+    require_fitting(onnx_path, options)
     require_int8(onnx_path)
     with replacing(plan_path) as temporary:
         _require_writable(temporary, plan_path)
@@ -88,6 +87,12 @@ def build_plan(onnx_path: Path, plan_path: Path, options: BuildOptions, on_progr
         plan = temporary.read_bytes()
     sha256 = hashlib.sha256(plan).hexdigest()
     return BuiltPlan(len(plan), sha256, platform=this_platform(), l4t=l4t_version(), **built)
+
+
+def require_fitting(onnx_path: Path, options: BuildOptions) -> None:
+    """Raises UsageError for options that cannot work with this graph, and as `spec_from_onnx` does for a file that is not one of ours."""
+    _require_options(options)
+    _require_batches(onnx_path, options.batches)
 
 
 def _require_options(options: BuildOptions) -> None:
@@ -106,7 +111,6 @@ def _require_options(options: BuildOptions) -> None:
 
 
 def _require_batches(onnx_path: Path, batches: tuple[int, int, int] | None) -> None:
-    """Raises as `spec_from_onnx` does for a file that is not one of ours."""
     fixed = spec_from_onnx(onnx_path).batch
     if batches is None:
         if fixed is None:

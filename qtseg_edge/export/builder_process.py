@@ -239,7 +239,7 @@ def _refusal(onnx_path: Path, library: TensorRt, options: BuildOptions) -> Qtseg
     if any(word in reason for word in _NOT_THE_GRAPH):
         cure = f"it had --workspace {options.workspace_gib:g}; give it more, or close what else uses the memory"
         return QtsegError(f"{onnx_path}: {_called(library)} cannot build it ({reason}); {cure}")
-    cure = "; leave out --compute-capability 7.5, or build with --precision fp16" if "SM75" in reason else ""
+    cure = "; leave out --compute-capability 7.5: such GPUs want full TensorRT (--flavour tensorrt)" if "SM75" in reason else ""
     return IncompatibleError(f"{onnx_path}: {_called(library)} cannot build it ({reason}){cure}")
 
 

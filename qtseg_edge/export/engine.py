@@ -6,6 +6,7 @@ A graph that has its precision in it already needs neither the onnx package nor 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,15 +20,17 @@ from qtseg_edge.calibration import CalibrationSet, default_calibration_set, load
 from qtseg_edge.console import OnProgress, Steps
 from qtseg_edge.data import labelled_images
 from qtseg_edge.errors import GateError, IncompatibleError, MissingError, QtsegError, UsageError
-from qtseg_edge.export.builder import BuildOptions, BuiltPlan, build_plan
+from qtseg_edge.export.builder import BuildOptions, BuiltPlan, build_plan, require_fitting
 from qtseg_edge.export.gate import GateImage, GateResult, compare, gate_images, labelled_gate_images
 from qtseg_edge.export.precision_note import PRECISION_KEY, PrecisionNote
 from qtseg_edge.files import PendingFile, replacing
 from qtseg_edge.runtime.devices import CHECKPOINT_SUFFIXES, default_model, open_backend
-from qtseg_edge.runtime.engine_file import ENGINE_SUFFIX, EngineSidecar, Precision, sidecar_path, write_sidecar
+from qtseg_edge.runtime.engine_file import ENGINE_SUFFIX, EngineSidecar, Precision, require_key, sidecar_path, write_sidecar
 from qtseg_edge.runtime.onnx_metadata import read_metadata, spec_from_onnx
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from qtseg_edge.export.precision.histogram import Method
     from qtseg_edge.export.sensitivity import LayerCost
 
@@ -94,15 +97,17 @@ class _Build:
         self._model_sha256 = hashlib.sha256(request.model.read_bytes()).hexdigest()
         self._images: CalibrationSet | None = None
         self._costs: tuple[LayerCost, ...] = ()
+        if request.output.suffix.lower() == ENGINE_SUFFIX:
+            require_fitting(self._source, request.build)  # now, and not after minutes of calibration
 
     def done(self) -> EngineReport:
         graph, note = self._graph()
+        _require_precision(note.precision, note.totals)
         if self._request.output.suffix.lower() == ".onnx":
             gate = None if note.gate else self._judge_graph(graph)
             return self._write_graph(graph, note, gate)
         plan = self._folder / "model.engine"
-        with self._steps("build", "steps", None) as advance:
-            built = build_plan(graph, plan, self._request.build, advance)
+        built = self._built(graph, plan)
         layers = built.inspected or note.totals
         _require_precision(note.precision, layers)
         sidecar = self._sidecar(graph, note, built, layers)
@@ -124,15 +129,16 @@ class _Build:
 
     def _graph(self) -> tuple[Path, PrecisionNote]:
         """The graph that is built, in its precision, and what it says of itself."""
-        text = read_metadata(self._source).get(PRECISION_KEY)
-        if text is not None:
-            return self._source, self._note_of_lowered(text)
+        note = _note_of(self._source)
+        if note is not None and (note.precision != "fp32" or self._request.precision == "fp32"):
+            self._require_as_lowered(note)
+            return self._source, note
         import onnx
 
         from qtseg_edge.export.low_precision import Calibrated
         from qtseg_edge.export.precision.lower import with_note
 
-        model = onnx.load(self._source)
+        model = _loaded(self._source)
         if self._request.precision == "fp32":
             more: dict[str, object] = {}
         else:
@@ -147,16 +153,15 @@ class _Build:
         onnx.save(model, path)
         return path, note
 
-    def _note_of_lowered(self, text: str) -> PrecisionNote:
-        try:
-            note = PrecisionNote.from_json(text)
-        except (ValueError, KeyError, TypeError) as error:
-            raise IncompatibleError(f"{self._source}: its {PRECISION_KEY} is not readable ({error}); make it again") from error
+    def _require_as_lowered(self, note: PrecisionNote) -> None:
+        """Raises UsageError for options that come too late, GateError for a graph that failed its comparison when it was made."""
         if note.precision != self._request.precision:
             raise UsageError(f"--precision {self._request.precision}: {self._source} is {note.precision} already; give the FP32 model")
         if self._request.exclude or self._request.sensitivity or self._request.data:
             raise UsageError(f"{self._source}: its precision is in it already; --exclude, --sensitivity and --data want the FP32 model")
-        return note
+        if not note.gate.get("passed", True):
+            cure = "make it anew from the FP32 model, with --exclude or another precision"
+            raise GateError(f"{self._source}: was not accurate enough when it was compared with FP32; nothing was written; {cure}")
 
     def _calibration(self) -> CalibrationSet:
         folder = self._request.calibration
@@ -181,6 +186,13 @@ class _Build:
             "method": self._request.method if self._request.precision == "int8" else "magnitudes",
         }
 
+    def _built(self, graph: Path, plan: Path) -> BuiltPlan:
+        try:
+            with self._steps("build", "steps", None) as advance:
+                return build_plan(graph, plan, self._request.build, advance)
+        except QtsegError as error:  # told of the file that the user knows
+            raise type(error)(str(error).replace(str(graph), str(self._request.model))) from error
+
     def _judge(self, plan: Path, sidecar: EngineSidecar, graph: Path, note: PrecisionNote) -> GateResult | None:
         """The engine itself where a GPU here can run it, FP32 too if there is something to compare on: builders err. Else its graph."""
         if self._source == graph:
@@ -197,7 +209,7 @@ class _Build:
 
         with OnnxRuntimeBackend(self._source) as reference, engine, self._comparing() as advance:
             images, data = self._gate_images()
-            return compare(one_image(reference), one_image(engine), images, data, self._request.limit, advance)
+            return compare(one_image(reference), one_image(engine, sidecar.batches[0]), images, data, self._request.limit, advance)
 
     def _judge_graph(self, graph: Path) -> GateResult | None:
         if self._request.precision == "fp32":
@@ -288,6 +300,12 @@ def _require_request(request: EngineRequest) -> None:
         raise UsageError(f"--output {request.output}: wanted a name that ends in {ENGINE_SUFFIX}, or in .onnx for the graph alone")
     if not request.output.parent.is_dir():
         raise UsageError(f"{request.output.parent}: no such folder; create it with: mkdir -p {request.output.parent}")
+    is_engine = request.output.suffix.lower() == ENGINE_SUFFIX
+    for path in (request.output, *([sidecar_path(request.output)] if is_engine else [])):
+        if path.is_dir():
+            raise UsageError(f"--output {request.output}: {path} is a folder; give another name")
+    if is_engine:
+        require_key()
     pending = PendingFile(request.output)
     try:
         pending.temporary.touch()  # now, and not after minutes of building
@@ -298,6 +316,35 @@ def _require_request(request: EngineRequest) -> None:
         raise UsageError(f"--output {request.output}: is the model itself; give another name")
     if request.precision == "fp32" and (request.exclude or request.sensitivity):
         raise UsageError("--exclude and --sensitivity are about fp16 and int8; give --precision")
+
+
+def _note_of(graph: Path) -> PrecisionNote | None:
+    """What a graph says of its precision, None where it says nothing. Raises IncompatibleError where that cannot be read.
+
+    Its layers are counted anew: other tools keep the note and change the graph. Not where the onnx package is absent, as on a board;
+    the inspector of its GPU tells then.
+    """
+    text = read_metadata(graph).get(PRECISION_KEY)
+    if text is None:
+        return None
+    try:
+        note = PrecisionNote.from_json(text)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IncompatibleError(f"{graph}: its {PRECISION_KEY} is not readable ({error}); make it again") from error
+    if importlib.util.find_spec("onnx") is None:
+        return note
+    from qtseg_edge.onnx_layers import layers_by_precision
+
+    return replace(note, layers=layers_by_precision(_loaded(graph)))
+
+
+def _loaded(graph: Path) -> ModelProto:
+    import onnx
+
+    try:
+        return onnx.load(graph)
+    except Exception as error:  # protobuf's own errors
+        raise IncompatibleError(f"{graph}: not a whole ONNX file ({type(error).__name__})") from error
 
 
 def _require_precision(precision: Precision, layers: dict[str, int]) -> None:

@@ -93,8 +93,8 @@ class GateResult:
             "data": self.data,
             "images": len(self.images),
             "mask_iou": round(self.mask_iou, 5),
-            "dice": round(self.dice, 5) if labelled else None,
-            "reference_dice": round(self.reference_dice, 5) if labelled else None,
+            "dice": round(self.dice, 5) if labelled and self.dice == self.dice else None,
+            "reference_dice": round(self.reference_dice, 5) if labelled and self.reference_dice == self.reference_dice else None,
             "worst": [{name: value for name, value in asdict(image).items() if value == value} for image in self.worst],
         }
 

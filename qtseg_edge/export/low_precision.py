@@ -110,17 +110,17 @@ def note_gate(path: Path, gate: dict[str, Any]) -> None:
     onnx.save(with_note(onnx.load(path), note.precision, note.model_sha256, **more)[0], path)
 
 
-def one_image(backend: Backend) -> Backend:
-    """A backend of batch 1 from one of any fixed batch."""
-    return backend if backend.spec.batch in (1, None) else _FirstOfBatch(backend)
+def one_image(backend: Backend, least: int = 1) -> Backend:
+    """A backend of batch 1 from one of any fixed batch, or from one of dynamic batch that takes `least` images or more."""
+    batch = backend.spec.batch or least
+    return backend if batch == 1 else _FirstOfBatch(backend, batch)
 
 
 class _FirstOfBatch(Backend):
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, batch: int) -> None:
         self.name = backend.name
         self.spec = ModelSpec(backend.spec.card, backend.spec.size_hw, 1, backend.spec.checkpoint_sha256)
-        self._backend = backend
-        self._batch = backend.spec.batch or 1
+        self._backend, self._batch = backend, batch
 
     def _infer(self, image: Uint8) -> Masks:
         mask, confidence = self._backend.infer(np.repeat(image, self._batch, axis=0))

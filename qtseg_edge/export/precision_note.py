@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from qtseg_edge.runtime.engine_file import Precision
+from qtseg_edge.runtime.engine_file import PRECISIONS, Precision
 
 PRECISION_KEY = "qtseg_edge.precision"
 
@@ -38,5 +38,10 @@ class PrecisionNote:
 
     @classmethod
     def from_json(cls, text: str) -> PrecisionNote:
+        """Raises ValueError, KeyError, TypeError or AttributeError for anything that `to_json` did not write."""
         fields = json.loads(text)
-        return cls(**{**fields, "exclude": tuple(fields["exclude"])})
+        note = cls(**{**fields, "exclude": tuple(fields["exclude"])})
+        if note.precision not in PRECISIONS or not all(isinstance(facts, dict) for facts in (note.layers, note.calibration, note.gate)):
+            raise ValueError("not a note of this version")
+        sum(note.totals.values())
+        return note

@@ -186,6 +186,17 @@ def require_gpu(engine: Path, sidecar: EngineSidecar, gpu: Gpu) -> None:
         raise IncompatibleError(f"{engine}: was built for compute capability {', '.join(built)}, this is {here}; {command}")
 
 
+def require_key() -> None:
+    """Makes the key that engines are signed with where there is none. Raises QtsegError where that cannot be."""
+    try:
+        _made_key()
+    except OSError as error:
+        raise QtsegError(
+            f"{_key_path()}: the key that engines are signed with cannot be kept there ({error.strerror}); "
+            "name a folder of your own with the environment variable XDG_DATA_HOME"
+        ) from error
+
+
 def _key_path() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "qtseg-edge" / "engine.key"
 

@@ -317,18 +317,23 @@ def test_a_gpu_that_answers_late_is_found(name: str, monkeypatch: pytest.MonkeyP
     assert open_cuda(name).gpu.name == "Stand-in GPU"
 
 
+def _hide(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
+    """As if they were not installed, whatever has been imported before."""
+    for name in modules:
+        monkeypatch.setitem(sys.modules, name, None)
+
+
 def test_auto_takes_what_is_installed(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
-    monkeypatch.setitem(sys.modules, "cuda", None)
-    install_pycuda(monkeypatch, machine)
-    assert open_cuda().name == "pycuda"
-    monkeypatch.delitem(sys.modules, "cuda")
+    with monkeypatch.context() as without:
+        _hide(without, "cuda", "cuda.bindings")
+        install_pycuda(without, machine)
+        assert open_cuda().name == "pycuda"
     install_bindings(monkeypatch, machine)
     assert open_cuda().name == "cuda-bindings"
 
 
 def test_neither_installed_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cuda", None)
-    monkeypatch.setitem(sys.modules, "pycuda", None)
+    _hide(monkeypatch, "cuda", "cuda.bindings", "pycuda")
     with pytest.raises(MissingError, match=r"needs a Python package for CUDA; get one with: pip install 'qtseg-edge\[cuda\]'"):
         open_cuda()
     for name in INSTALL:

@@ -77,8 +77,8 @@ def quantised(model: ModelProto, ranges: Ranges, nodes: tuple[str, ...]) -> Mode
         root.setLevel(level)
     result: ModelProto = quantizer.model.model
     _scales_to_half_values(result)
-    _store_weights_int8(result)
     _only_for(nodes, result)
+    _store_weights_int8(result)
     _quantise_residual_branches(result)
     _name_pairs(result)
     return result
@@ -103,7 +103,7 @@ def _scales_to_half_values(model: ModelProto) -> None:
 
 
 def _store_weights_int8(model: ModelProto) -> None:
-    """Take away each Q that reads a weight and store what it would give."""
+    """Take away each Q that reads a weight and store what it would give; the float weight stays where another node reads it."""
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     kept: list[NodeProto] = []
     for node in model.graph.node:
@@ -114,7 +114,7 @@ def _store_weights_int8(model: ModelProto) -> None:
         axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
         per_channel = scale.reshape([-1 if index == axis % weights.ndim else 1 for index in range(weights.ndim)])
         levels = np.clip(np.rint(weights / per_channel), -_LARGEST_INT8, _LARGEST_INT8).astype(np.int8)
-        tensors[node.input[0]].CopyFrom(numpy_helper.from_array(levels, node.output[0]))
+        model.graph.initializer.append(numpy_helper.from_array(levels, node.output[0]))
     del model.graph.node[:]
     model.graph.node.extend(kept)
     _drop_unused_weights(model)

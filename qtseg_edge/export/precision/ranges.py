@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -90,9 +91,10 @@ def cached_ranges(key: Mapping[str, Any], compute: Callable[[], Ranges]) -> Rang
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # absent or damaged: it is only a cache
     ranges = compute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps({"key": key, "ranges": ranges}), encoding="utf-8")
+    with contextlib.suppress(OSError):  # a folder that cannot be written costs time at the next build, nothing else
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps({"key": key, "ranges": ranges}), encoding="utf-8")
     return ranges
 
 
