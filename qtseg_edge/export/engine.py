@@ -302,20 +302,25 @@ def _require_request(request: EngineRequest) -> None:
         raise UsageError(f"{request.output.parent}: no such folder; create it with: mkdir -p {request.output.parent}")
     is_engine = request.output.suffix.lower() == ENGINE_SUFFIX
     for path in (request.output, *([sidecar_path(request.output)] if is_engine else [])):
-        if path.is_dir():
-            raise UsageError(f"--output {request.output}: {path} is a folder; give another name")
+        _require_writable(path)
     if is_engine:
         require_key()
-    pending = PendingFile(request.output)
-    try:
-        pending.temporary.touch()  # now, and not after minutes of building
-        pending.discard()
-    except OSError as error:
-        raise QtsegError(f"{request.output}: cannot be written ({error.strerror})") from error
     if request.output.resolve() == request.model.resolve():
         raise UsageError(f"--output {request.output}: is the model itself; give another name")
     if request.precision == "fp32" and (request.exclude or request.sensitivity):
         raise UsageError("--exclude and --sensitivity are about fp16 and int8; give --precision")
+
+
+def _require_writable(path: Path) -> None:
+    """Now, and not after minutes of building."""
+    pending = PendingFile(path)
+    try:
+        pending.temporary.touch()
+        pending.discard()
+    except OSError as error:
+        raise QtsegError(f"{path}: cannot be written ({error.strerror})") from error
+    if path.is_dir():
+        raise UsageError(f"--output: {path} is a folder; give another name")
 
 
 def _note_of(graph: Path) -> PrecisionNote | None:

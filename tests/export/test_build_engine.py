@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -180,6 +182,21 @@ def test_an_fp32_graph_that_build_engine_wrote_is_still_an_fp32_model(request_of
     assert set(build(replace(request_of, model=plain, precision="fp32")).layers) == {"FP32"}
 
 
+def test_a_board_with_tensorrt_alone_builds_a_graph_that_has_its_precision(request_of: EngineRequest, tmp_path: Path) -> None:
+    graph = tmp_path / "small-fp16.onnx"
+    build(replace(request_of, output=graph, precision="fp16"))
+    code = """
+import sys
+sys.modules.update(dict.fromkeys(("torch", "onnx", "onnxruntime", "openvino", "av", "kornia", "safetensors", "cuda", "pycuda")))
+from qtseg_edge.cli import app
+app(sys.argv[1:])
+"""
+    arguments = ["build-engine", str(graph), "-o", str(request_of.output), "--flavour", "tensorrt-rtx"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert read_sidecar(request_of.output).layers["FP16"] > 0
+
+
 def test_the_same_model_built_twice_gives_the_same_bytes(request_of: EngineRequest, tmp_path: Path) -> None:
     build(request_of)
     build(replace(request_of, output=tmp_path / "again.engine"))
@@ -223,6 +240,10 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_built(reques
         build(replace(request_of, output=tmp_path / "file" / "a.engine"))
     with pytest.raises(QtsegError, match=r"cannot be written \(File name too long\)"):
         build(replace(request_of, output=tmp_path / f"{'a' * 245}.engine"))
+    for taken in ("b.engine", "c.engine.json"):
+        (tmp_path / taken).mkdir()
+        with pytest.raises(UsageError, match=f"--output: .*{taken} is a folder"):
+            build(replace(request_of, output=tmp_path / taken.removesuffix(".json")))
 
 
 @pytest.mark.parametrize("content", [b"", b"not ONNX", b"cut"], ids=["empty", "foreign", "cut"])
