@@ -104,7 +104,7 @@ def _of_video(path: Path, limit: int, on_look: Callable[[], None]) -> list[_Look
 def _looked(frame: Frame, on_look: Callable[[], None]) -> _Looked:
     look = look_at(frame.rgb)
     on_look()
-    return frame.source, frame.index, frame.time, look
+    return Path(frame.source), frame.index, frame.time, look
 
 
 def _frames(path: Path) -> Iterator[Frame]:

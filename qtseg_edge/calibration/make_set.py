@@ -139,7 +139,7 @@ def _write_images(folder: Path, streams: Sequence[Stream], taken: Sequence[Candi
                 path=path,
                 sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
                 pixels_sha256=pixels_sha256(frame.rgb),
-                source=frame.source.name,
+                source=Path(frame.source).name,
                 frame=candidate.index,
                 held_out=is_held_out(len(entries)),
             )
@@ -150,7 +150,7 @@ def _write_images(folder: Path, streams: Sequence[Stream], taken: Sequence[Candi
 
 def _write_image(stem: Path, frame: Frame) -> Path:
     """PNG, but a JPEG file that is pixels and nothing else is copied: the same pixels in a fraction of the bytes."""
-    if is_bare_jpeg(frame.source):
+    if is_bare_jpeg(Path(frame.source)):
         return Path(shutil.copyfile(frame.source, stem.with_suffix(".jpg")))
     written, encoded = cv2.imencode(".png", cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2BGR))
     if not written:

@@ -13,6 +13,7 @@ from qtseg_edge.runtime.regions import contours_of, where_class
 
 Uint8 = NDArray[np.uint8]
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_NO_SIGNAL, _WARNING_RGB = "NO SIGNAL", (255, 200, 60)
 
 
 class Overlay:
@@ -35,6 +36,17 @@ class Overlay:
             if contours:
                 self._tint(picture, mask, class_index, colour, cv2.boundingRect(np.concatenate(contours)))
                 cv2.drawContours(picture, contours, -1, colour, thickness, cv2.LINE_AA)
+        _write_status(picture, status)
+        return picture
+
+    def no_signal(self, size_hw: tuple[int, int], status: str) -> Uint8:
+        """What is shown (h, w, 3) instead of a picture, and instead of an old mask."""
+        height, width = size_hw
+        picture = np.zeros((height, width, 3), np.uint8)
+        (text_w, text_h), _ = cv2.getTextSize(_NO_SIGNAL, _FONT, 1.0, 2)
+        scale = min(0.6 * width / text_w, 0.25 * height / text_h)
+        place = (round((width - scale * text_w) / 2), round((height + scale * text_h) / 2))
+        cv2.putText(picture, _NO_SIGNAL, place, _FONT, scale, _WARNING_RGB, max(1, round(2 * scale)), cv2.LINE_AA)
         _write_status(picture, status)
         return picture
 

@@ -16,7 +16,7 @@ from qtseg_edge.runtime.handoff import Handoff, HandoffClosedError, Policy
 from qtseg_edge.runtime.overlay import Overlay
 from qtseg_edge.runtime.results import Result
 from qtseg_edge.runtime.segmenter import Segmenter
-from qtseg_edge.runtime.sinks import Sink
+from qtseg_edge.runtime.sinks.base import Sink
 from qtseg_edge.runtime.timing import LatencyHistogram, Percentiles
 
 STAGES = ("decode", "prepare", "infer", "restore", "draw", "encode", "end to end")
@@ -149,7 +149,7 @@ class Pipeline:
         frame, segmentation = result.frame, result.segmentation
         latencies = (
             *(frame.decode_ms, segmentation.prepare_ms, segmentation.infer_ms, segmentation.restore_ms),
-            *((drawn - started) * 1e3, (written - drawn) * 1e3, (written - frame.read_at) * 1e3),
+            *((drawn - started) * 1e3, (written - drawn) * 1e3, (written - frame.captured_at) * 1e3),
         )
         for stage, latency in zip(STAGES, latencies, strict=True):
             if latency is not None:

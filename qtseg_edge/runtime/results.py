@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import cv2
@@ -13,16 +14,26 @@ from qtseg_edge.runtime.frames import Frame
 from qtseg_edge.runtime.overlay import Overlay
 from qtseg_edge.runtime.regions import Region, regions_of
 from qtseg_edge.runtime.segmenter import Segmentation
+from qtseg_edge.runtime.temporal.events import Event, Track
 
 
 @dataclass(frozen=True)
 class Result:
-    """Belongs to the thread of the sinks once it has been handed over."""
+    """Read by the sinks' threads, changed by none of them.
+
+    tracks: the regions of this frame that are followed. events: those that are open, or ended since the frame before.
+    stream: which of the run's sources it is from, counted from 0. segmented_at: `time.perf_counter()` when the mask was ready.
+    """
 
     frame: Frame
     segmentation: Segmentation
     overlay: Overlay
     classes: tuple[str, ...]
+    tracks: tuple[Track, ...] = ()
+    events: tuple[Event, ...] = ()
+    stream: int = 0
+    segmented_at: float = 0.0
+    _drawing: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @cached_property
     def area(self) -> int:
@@ -33,9 +44,16 @@ class Result:
     def regions(self) -> list[Region]:
         return regions_of(self.segmentation.mask, self.segmentation.confidence)
 
-    @cached_property
+    @property
     def picture(self) -> NDArray[np.uint8]:
-        """RGB (h, w, 3) with the mask drawn on it."""
+        """RGB (h, w, 3) with the mask drawn on it; says so where there is no signal."""
+        with self._drawing:
+            return self._drawn
+
+    @cached_property
+    def _drawn(self) -> NDArray[np.uint8]:
+        if not self.frame.has_signal:
+            return self.overlay.no_signal(self.frame.rgb.shape[:2], f"{float(self.frame.time):7.2f} s  research use only")
         share = self.area / self.segmentation.mask.size
         status = f"{float(self.frame.time):7.2f} s  {self.classes[1] if len(self.classes) == 2 else 'foreground'} {share:.1%}"
         infer_ms = self.segmentation.infer_ms

@@ -23,7 +23,7 @@ class Percentiles:
 
 
 class LatencyHistogram:
-    """Counts of latencies in logarithmic buckets. Not shared between threads."""
+    """Counts of latencies in logarithmic buckets. One thread adds; what others read meanwhile may lack the newest latency."""
 
     def __init__(self) -> None:
         self._counts = [0] * _BUCKETS
@@ -34,8 +34,7 @@ class LatencyHistogram:
 
     def add(self, milliseconds: float) -> None:
         value = max(milliseconds, _SMALLEST_MS)
-        bucket = min(int(math.log(value / _SMALLEST_MS) / math.log(_GROWTH)), _BUCKETS - 1)
-        self._counts[bucket] += 1
+        self._counts[self._bucket(value)] += 1
         self._count += 1
         self._sum += value
         self._min, self._max = min(self._min, value), max(self._max, value)
@@ -45,6 +44,16 @@ class LatencyHistogram:
             return Percentiles(0, 0.0, 0.0, 0.0, 0.0, 0.0)
         p50, p95, p99 = (self._percentile(share) for share in (0.50, 0.95, 0.99))
         return Percentiles(self._count, self._sum / self._count, p50, p95, p99, self._max)
+
+    def cumulative(self, limits_ms: tuple[float, ...]) -> tuple[list[int], float]:
+        """How many latencies did not exceed each limit (right to 1 % of the limit), all of them last; and their sum in milliseconds."""
+        ends = [self._bucket(limit) + 1 for limit in limits_ms]
+        return [*(sum(self._counts[:end]) for end in ends), self._count], self._sum
+
+    @staticmethod
+    def _bucket(milliseconds: float) -> int:
+        value = max(milliseconds, _SMALLEST_MS)
+        return min(int(math.log(value / _SMALLEST_MS) / math.log(_GROWTH)), _BUCKETS - 1)
 
     def _percentile(self, share: float) -> float:
         """The smallest latency that `share` of all do not exceed (nearest rank)."""

@@ -5,17 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qtseg_edge.runtime.frames import Frame, SourceInfo
+from qtseg_edge.runtime.frames import Frame, Source, SourceInfo
 from qtseg_edge.runtime.overlay import Overlay
 from qtseg_edge.runtime.results import Result
 from qtseg_edge.runtime.segmenter import Segmentation
-from qtseg_edge.runtime.sinks import Sink
+from qtseg_edge.runtime.sinks.base import Sink
 from tests.media import numbered_frames
 
 Uint8 = NDArray[np.uint8]
@@ -28,7 +26,7 @@ def info(frames: int | None = None, *, rate: Fraction = RATE, time_base: Fractio
 
 
 def frame_of(rgb: Uint8, index: int = 0, *, time_s: Fraction | None = None, source: str = "clip.mp4") -> Frame:
-    return Frame(rgb, index, index / RATE if time_s is None else time_s, Path(source), 0.0, time.perf_counter())
+    return Frame(rgb, index, index / RATE if time_s is None else time_s, source, 0.0, time.perf_counter())
 
 
 def result_of(rgb: Uint8, mask: Uint8 | None = None, index: int = 0, *, classes: int = 2, confidence: int = 255, **frame: object) -> Result:
@@ -39,7 +37,7 @@ def result_of(rgb: Uint8, mask: Uint8 | None = None, index: int = 0, *, classes:
     return Result(frame_of(rgb, index, **frame), segmentation, Overlay(COLOURS[:classes], 0.4), names)  # type: ignore[arg-type]
 
 
-class ListSource:
+class ListSource(Source):
     """Yields `frames`; raises `error` before the one with number `fail_at`."""
 
     def __init__(self, frames: list[Uint8] | int, *, fail_at: int | None = None, error: BaseException | None = None, seconds: float = 0.0):
@@ -57,11 +55,6 @@ class ListSource:
 
     def close(self) -> None: ...
 
-    def __enter__(self) -> ListSource:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
-
 
 class ListSink(Sink):
     """Keeps the results; `write` number `fail_at` raises `error`, as does closing where `fail_to_close`."""
@@ -75,6 +68,7 @@ class ListSink(Sink):
         seconds: float = 0.0,
         needs_picture: bool = False,
     ) -> None:
+        self.name = "list"
         self.results: list[Result] = []
         self.ended: list[str] = []
         self.needs_picture = needs_picture

@@ -18,7 +18,8 @@ from qtseg_edge.runtime import FakeBackend, Masks, Pipeline, RunReport, Segmente
 from qtseg_edge.runtime.frames import Frame, Source
 from qtseg_edge.runtime.handoff import Policy
 from qtseg_edge.runtime.pipeline import STAGES
-from qtseg_edge.runtime.sinks import Sink, open_sinks
+from qtseg_edge.runtime.sinks import open_sinks
+from qtseg_edge.runtime.sinks.base import Sink
 from tests.disks import small_disk
 from tests.media import decoded, number_of, numbered_frames
 from tests.runtime.stand_ins import ListSink, ListSource, frame_of, info

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from qtseg_edge.errors import QtsegError, UsageError
 from qtseg_edge.runtime.frames import SourceInfo
-from qtseg_edge.runtime.sinks import JsonLines, MaskFolder, NullSink, Sink, open_sink, open_sinks
+from qtseg_edge.runtime.sinks import open_sink, open_sinks
+from qtseg_edge.runtime.sinks.base import NullSink, Sink
+from qtseg_edge.runtime.sinks.json_lines import JsonLines
+from qtseg_edge.runtime.sinks.pictures import MaskFolder
 from tests.disks import small_disk
 from tests.media import decoded, numbered_frame
 from tests.runtime.stand_ins import info, result_of

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from qtseg_edge.errors import QtsegError, SourceLostError
 from qtseg_edge.runtime.frames import Frame
-from qtseg_edge.runtime.video_reader import VideoReader
+from qtseg_edge.runtime.sources.video_reader import VideoReader
 from tests.media import (
     blanked,
     cornered_frame,

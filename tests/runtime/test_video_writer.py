@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qtseg_edge.errors import QtsegError
 from qtseg_edge.runtime import open_source
 from qtseg_edge.runtime.frames import SourceInfo
-from qtseg_edge.runtime.video_writer import VideoFile
+from qtseg_edge.runtime.sinks.video_writer import VideoFile
 from tests.disks import small_disk
 from tests.media import cornered_frame, corners_of, decoded, number_of, numbered_frame, numbered_frames, times_of, write_video
 from tests.runtime.stand_ins import info, result_of

@@ -8,25 +8,20 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING
 
 from qtseg_edge.data import IMAGE_SUFFIXES, image_files
 from qtseg_edge.errors import MissingError, QtsegError, UsageError
 from qtseg_edge.runtime.frames import Frame, Source, SourceInfo
-from qtseg_edge.runtime.image_reader import ImageReader
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from qtseg_edge.runtime.sources.image_reader import ImageReader
 
 
-def open_source(text: str) -> Source:
+def open_files(text: str) -> Source:
     """text: a path, a directory of images, or a glob pattern. Raises UsageError (nothing there), QtsegError (not readable)."""
     paths = _paths(text)
     return _open_one(paths[0]) if len(paths) == 1 else FileSequence(paths, text)
 
 
-class FileSequence:
+class FileSequence(Source):
     """Several files one after the other, opened as they are reached. Their sizes may differ."""
 
     def __init__(self, paths: list[Path], name: str) -> None:
@@ -55,12 +50,6 @@ class FileSequence:
     def close(self) -> None:
         """Every file is closed as soon as it is read."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
 
 def _paths(text: str) -> list[Path]:
     path = Path(text)
@@ -86,6 +75,6 @@ def _open_one(path: Path) -> Source:
         return ImageReader(path)
     if importlib.util.find_spec("av") is None:
         raise MissingError("reading video needs PyAV; get it with: pip install 'qtseg-edge[cpu]'")
-    from qtseg_edge.runtime.video_reader import VideoReader
+    from qtseg_edge.runtime.sources.video_reader import VideoReader
 
     return VideoReader(path)

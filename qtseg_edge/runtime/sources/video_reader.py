@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -17,12 +16,11 @@ from av.stream import Disposition
 from numpy.typing import NDArray
 
 from qtseg_edge.errors import QtsegError, SourceLostError
-from qtseg_edge.runtime.frames import Frame, SourceInfo
+from qtseg_edge.runtime.frames import Frame, Source, SourceInfo
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
-    from typing_extensions import Self
 
 _UNKNOWN_RATE = Fraction(25)
 _TEXT_CODECS = frozenset({"ansi", "bintext", "idf", "xbin"})  # FFmpeg draws text files as video
@@ -31,7 +29,7 @@ _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTA
 _SHORTFALL_SECONDS, _SHORTFALL_SHARE = Fraction(1, 2), Fraction(1, 50)
 
 
-class VideoReader:
+class VideoReader(Source):
     """A video file that PyAV opens. Raises QtsegError when it is none.
 
     A damaged picture ends the reading with SourceLostError: what the decoder makes up for it must not be segmented. So does an end
@@ -62,7 +60,7 @@ class VideoReader:
         index, first, last = 0, Fraction(0), Fraction(0)
         pictures = self._pictures()
         while True:
-            read_at = time.perf_counter()
+            captured_at = time.perf_counter()
             try:
                 picture = next(pictures)
                 rgb = _upright(picture)
@@ -79,18 +77,12 @@ class VideoReader:
                 last = stamp - first
             else:  # a raw stream has no times, H.264 in AVI has wrong ones
                 last += 1 / self.info.rate
-            yield Frame(rgb, index, last, self._path, (time.perf_counter() - read_at) * 1e3, read_at)
+            yield Frame(rgb, index, last, str(self._path), (time.perf_counter() - captured_at) * 1e3, captured_at)
             index += 1
         self._require_end(index, last)
 
     def close(self) -> None:
         self._container.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
     def _video_stream(self) -> VideoStream:
         streams = [stream for stream in self._container.streams.video if not stream.disposition & Disposition.attached_pic]

@@ -16,7 +16,7 @@ from qtseg_edge.errors import QtsegError
 from qtseg_edge.files import PendingFile
 from qtseg_edge.runtime.frames import SourceInfo
 from qtseg_edge.runtime.results import Result
-from qtseg_edge.runtime.sinks import Sink
+from qtseg_edge.runtime.sinks.base import Sink
 from qtseg_edge.transforms import Letterbox
 
 if TYPE_CHECKING:
@@ -40,11 +40,12 @@ class VideoFile(Sink):
     needs_picture = True
 
     def __init__(self, path: Path, info: SourceInfo) -> None:
+        self.name = str(path)
         self._pending, self._info = PendingFile(path), info
         self._time_base = max(info.time_base, _FINEST_TIME_BASE)
         self._stream: VideoStream | None = None
         self._size_hw = (0, 0)
-        self._source: Path | None = None
+        self._source: str | None = None
         self._offset, self._last_pts = Fraction(0), -1
         self._last_time = self._last_step = Fraction(0)  # of the frame before, and how long it was shown
         options = {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
