@@ -264,6 +264,16 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path: Path,
     assert not any("written" in line for line in outcome.out)
 
 
+def test_a_full_disk_keeps_what_was_recorded_until_then(tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.mp4", numbered_frames(500))
+    outcome = Outcome(tmp_path, ["run", "--video", "clip.mp4", "--device", "fake", "-o", "a.mp4"], prepare=small_files)
+    assert (outcome.code, outcome.left, len(outcome.err)) == (1, ["a.mp4"], 2), outcome.err
+    pictures = decoded(tmp_path / "a.mp4")
+    assert 50 <= len(pictures) < 500
+    assert [number_of(picture) for picture in pictures] == [index % 256 for index in range(len(pictures))]
+    assert f"a.mp4: recording stopped after {len(pictures)} frames, {len(pictures) / 25:.1f} s (File too large)" in outcome.err[1]
+
+
 def test_a_full_disk_keeps_the_other_outputs(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (8, 400, 400, 3), dtype=np.uint8)
     for frame in noise:

@@ -12,7 +12,7 @@ from qtseg_edge.runtime.frames import SourceStatus
 from qtseg_edge.runtime.results import Result
 from qtseg_edge.runtime.timing import LatencyHistogram
 
-STAGES = ("decode", "prepare", "infer", "restore", "draw", "frame age", "end to end")
+STAGES = ("decode", "prepare", "infer", "restore", "draw", "write", "frame age", "end to end")
 # Why a frame was not segmented (late: a newer one had come; damaged) or not written (slow output).
 LATE, DAMAGED, SLOW_OUTPUT = "late", "damaged", "slow output"
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import cv2
@@ -33,7 +32,6 @@ class Result:
     events: tuple[Event, ...] = ()
     stream: int = 0
     segmented_at: float = 0.0
-    _drawing: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @cached_property
     def area(self) -> int:
@@ -44,14 +42,9 @@ class Result:
     def regions(self) -> list[Region]:
         return regions_of(self.segmentation.mask, self.segmentation.confidence)
 
-    @property
-    def picture(self) -> NDArray[np.uint8]:
-        """RGB (h, w, 3) with the mask drawn on it; says so where there is no signal."""
-        with self._drawing:
-            return self._drawn
-
     @cached_property
-    def _drawn(self) -> NDArray[np.uint8]:
+    def picture(self) -> NDArray[np.uint8]:
+        """RGB (h, w, 3) with the mask drawn on it; says so where there is no signal. Drawn before the sinks that want it get it."""
         if not self.frame.has_signal:
             return self.overlay.no_signal(self.frame.rgb.shape[:2], f"{float(self.frame.time):7.2f} s  research use only")
         share = self.area / self.segmentation.mask.size

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from qtseg_edge.runtime.handoff import Handoff, HandoffClosedError, Policy
+from qtseg_edge.runtime.handoff import Handoff, HandoffClosedError, Policy, take_ready
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -19,10 +19,12 @@ class HandoffAgainstList(RuleBasedStateMachine):
 
     @initialize(capacity=st.integers(1, 4), policy=st.sampled_from(["all", "latest"]))
     def start(self, capacity: int, policy: Policy) -> None:
-        self.handoff: Handoff[int] = Handoff(capacity, policy)
+        self.told: list[int] = []
+        self.handoff: Handoff[int] = Handoff(capacity, policy, self.told.append)
         self.capacity, self.policy = capacity, policy
         self.pending: list[int] = []
-        self.given = self.dropped = 0
+        self.given = 0
+        self.dropped: list[int] = []
         self.ended = False
 
     @precondition(lambda self: self.policy == "latest" or len(self.pending) < self.capacity or self.ended)
@@ -34,8 +36,7 @@ class HandoffAgainstList(RuleBasedStateMachine):
                 self.handoff.put(self.given)
             return
         if len(self.pending) == self.capacity:
-            self.pending.pop(0)
-            self.dropped += 1
+            self.dropped.append(self.pending.pop(0))
         self.handoff.put(self.given)
         self.pending.append(self.given)
 
@@ -60,9 +61,9 @@ class HandoffAgainstList(RuleBasedStateMachine):
         self.pending = []
 
     @invariant()
-    def counts_what_it_dropped(self) -> None:
+    def tells_what_it_dropped(self) -> None:
         if hasattr(self, "handoff"):
-            assert self.handoff.dropped == self.dropped
+            assert self.told == self.dropped
 
 
 TestHandoffAgainstList = HandoffAgainstList.TestCase
@@ -98,7 +99,8 @@ def test_a_capacity_below_one_is_refused(capacity: int) -> None:
 
 @pytest.mark.parametrize("capacity", [1, 2, 7])
 def test_nothing_is_lost_or_reordered_between_two_threads(capacity: int) -> None:
-    handoff: Handoff[int] = Handoff(capacity, "all")
+    dropped: list[int] = []
+    handoff: Handoff[int] = Handoff(capacity, "all", dropped.append)
 
     def give() -> None:
         for number in range(3000):
@@ -107,7 +109,7 @@ def test_nothing_is_lost_or_reordered_between_two_threads(capacity: int) -> None
 
     giver = started(give)
     assert taken_until_closed(handoff) == list(range(3000))
-    assert handoff.dropped == 0
+    assert dropped == []
     require_ended(giver)
 
 
@@ -132,10 +134,11 @@ def test_all_makes_the_giver_wait_at_capacity() -> None:
 
 
 def test_latest_never_makes_the_giver_wait_and_keeps_the_newest() -> None:
-    handoff: Handoff[int] = Handoff(2, "latest")
+    dropped: list[int] = []
+    handoff: Handoff[int] = Handoff(2, "latest", dropped.append)
     for number in range(10):
         handoff.put(number)
-    assert handoff.dropped == 8
+    assert dropped == list(range(8))
     assert [handoff.get(), handoff.get()] == [8, 9]
 
 
@@ -150,11 +153,12 @@ def test_finish_lets_what_is_pending_be_taken_and_nothing_be_added() -> None:
 
 
 def test_cancel_throws_away_what_is_pending() -> None:
-    handoff: Handoff[int] = Handoff(3, "latest")
+    dropped: list[int] = []
+    handoff: Handoff[int] = Handoff(3, "latest", dropped.append)
     handoff.put(1)
     handoff.cancel()
     assert taken_until_closed(handoff) == []
-    assert handoff.dropped == 0
+    assert dropped == []
 
 
 @pytest.mark.parametrize("end", ["finish", "cancel"])
@@ -189,16 +193,17 @@ def test_ending_wakes_one_who_waits_to_give(end: str) -> None:
 
 @pytest.mark.parametrize("policy", ["all", "latest"])
 def test_many_givers_and_takers_never_deadlock(policy: Policy) -> None:
-    handoff: Handoff[int] = Handoff(2, policy)
+    dropped: list[int] = []
+    handoff: Handoff[int] = Handoff(2, policy, dropped.append)
     taken: list[int] = []
     givers = [started(lambda first=first: [handoff.put(first + n) for n in range(300)]) for first in range(0, 2400, 300)]  # type: ignore[misc]
     takers = [started(lambda: taken.extend(taken_until_closed(handoff))) for _ in range(3)]
     require_ended(*givers)
     handoff.finish()
     require_ended(*takers)
-    assert len(taken) + handoff.dropped == 2400
+    assert len(taken) + len(dropped) == 2400
     assert len(set(taken)) == len(taken)
-    assert policy == "latest" or handoff.dropped == 0
+    assert policy == "latest" or dropped == []
 
 
 def test_cancel_frees_every_waiting_giver_and_taker_at_once() -> None:
@@ -215,3 +220,73 @@ def test_cancel_frees_every_waiting_giver_and_taker_at_once() -> None:
     full.cancel()
     empty.cancel()
     require_ended(*waiting)
+
+
+def sharing(count: int) -> list[Handoff[int]]:
+    changed = threading.Condition()
+    return [Handoff(2, "all", changed=changed) for _ in range(count)]
+
+
+def test_one_item_is_taken_of_each_that_has_one() -> None:
+    first, second, third = sharing(3)
+    first.put(10)
+    first.put(11)
+    third.put(30)
+    assert take_ready([first, second, third]) == [10, 30]
+    second.put(20)
+    assert take_ready([first, second, third]) == [11, 20]
+
+
+def test_taking_of_several_wakes_at_the_first_item_and_frees_a_waiting_giver() -> None:
+    first, second = sharing(2)
+    taken: list[list[int]] = []
+    taker = started(lambda: taken.append(take_ready([first, second])))
+    time.sleep(0.05)
+    assert taken == []
+    second.put(1)
+    require_ended(taker)
+    assert taken == [[1]]
+    first.put(2)
+    first.put(3)
+    giver = started(lambda: first.put(4))
+    time.sleep(0.05)
+    assert giver.is_alive()
+    assert take_ready([first, second]) == [2]
+    require_ended(giver)
+
+
+def test_taking_of_several_goes_on_until_all_are_ended_and_empty() -> None:
+    first, second = sharing(2)
+    second.put(1)
+    first.finish()
+    second.finish()
+    assert take_ready([first, second]) == [1]
+    with pytest.raises(HandoffClosedError):
+        take_ready([first, second])
+
+
+def test_taking_of_several_is_woken_when_the_last_is_cancelled() -> None:
+    first, second = sharing(2)
+    ended = threading.Event()
+
+    def take() -> None:
+        with pytest.raises(HandoffClosedError):
+            take_ready([first, second])
+        ended.set()
+
+    taker = started(take)
+    first.cancel()
+    time.sleep(0.05)
+    assert not ended.is_set()
+    second.cancel()
+    require_ended(taker)
+
+
+def test_a_taker_is_told_that_nothing_came_in_time() -> None:
+    handoff: Handoff[int] = Handoff(1, "all")
+    begun = time.perf_counter()
+    with pytest.raises(TimeoutError):
+        handoff.get(0.05)
+    assert 0.05 <= time.perf_counter() - begun < 5
+    handoff.put(1)
+    assert handoff.get(0.05) == 1

@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from qtseg_edge.errors import QtsegError, UsageError
 from qtseg_edge.runtime.frames import SourceInfo
-from qtseg_edge.runtime.sinks import open_sink, open_sinks
+from qtseg_edge.runtime.regions import where_class
+from qtseg_edge.runtime.sinks import default_output, for_stream, open_sink, open_sinks
 from qtseg_edge.runtime.sinks.base import NullSink, Sink
 from qtseg_edge.runtime.sinks.json_lines import JsonLines
 from qtseg_edge.runtime.sinks.pictures import MaskFolder
+from qtseg_edge.runtime.sinks.rle import run_lengths
+from qtseg_edge.runtime.temporal.events import Track
 from tests.disks import small_disk
 from tests.media import decoded, numbered_frame
 from tests.runtime.stand_ins import info, result_of
@@ -95,14 +98,67 @@ def test_json_takes_its_name_only_when_it_is_closed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_abandoned_json_leaves_the_older_file_and_nothing_else(tmp_path: Path) -> None:
+def test_abandoned_json_keeps_its_lines(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text("older", encoding="utf-8")
     sink = JsonLines(path)
     sink.write(result_of(numbered_frame(0)))
     sink.abandon()
+    assert len(records_of(path)) == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_abandoned_json_without_a_line_leaves_the_older_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("older", encoding="utf-8")
+    JsonLines(path).abandon()
     assert path.read_text(encoding="utf-8") == "older"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_can_be_read_while_it_is_written(tmp_path: Path) -> None:
+    sink = JsonLines(tmp_path / "a.jsonl")
+    for index in range(3):
+        sink.write(result_of(numbered_frame(index), index=index))
+        assert len(records_of(tmp_path / "a.recording.jsonl")) == index + 1
+    sink.close()
+
+
+def test_json_on_a_full_disk_keeps_whole_lines(tmp_path: Path) -> None:
+    sink = JsonLines(tmp_path / "a.jsonl")
+    with small_disk(), pytest.raises(QtsegError) as caught:
+        for index in range(1000):
+            sink.write(result_of(numbered_frame(index % 256), two_discs((48, 64)), index))
+    sink.abandon()
+    records = records_of(tmp_path / "a.jsonl")
+    assert [record["frame"] for record in records] == list(range(len(records)))
+    assert f"recording stopped after {len(records)} frames, {(len(records) - 1) / 25:.1f} s (File too large)" in str(caught.value)
+
+
+def test_json_tells_tracks_age_and_run_lengths(tmp_path: Path) -> None:
+    mask = np.zeros((48, 64), np.uint8)
+    mask[5:10, 5:10], mask[20:40, 20:40] = 1, 2
+    result = result_of(np.zeros((48, 64, 3), np.uint8), mask, classes=3)
+    sink = JsonLines(tmp_path / "a.jsonl")
+    track = Track(7, 2, (20, 20, 20, 20), 400, 0.87654)
+    sink.write(replace(result, tracks=(track,), segmented_at=result.frame.captured_at + 0.025))
+    sink.close()
+    (record,) = records_of(tmp_path / "a.jsonl")
+    assert record["signal"] is True
+    assert record["age_ms"] == 25.0
+    assert record["tracks"] == [{"id": 7, "class": "instrument", "area": 400, "box": [20, 20, 20, 20], "confidence": 0.8765}]
+    assert record["rle"] == {"polyp": run_lengths(where_class(mask, 1)), "instrument": run_lengths(where_class(mask, 2))}
+
+
+def test_nothing_is_known_of_a_frame_without_signal(tmp_path: Path) -> None:
+    """An area of 0, or an empty mask, would say that there is nothing."""
+    result = result_of(np.zeros((48, 64, 3), np.uint8))
+    result = replace(result, frame=replace(result.frame, has_signal=False))
+    for sink in (JsonLines(tmp_path / "a.jsonl"), MaskFolder(tmp_path / "masks", info())):
+        sink.write(result)
+        sink.close()
+    (record,) = records_of(tmp_path / "a.jsonl")
+    assert (record["signal"], record["mask_area"], record["mask_share"], record["rle"]) == (False, None, None, {})
+    assert list((tmp_path / "masks").iterdir()) == []
 
 
 def test_masks_of_a_video_are_black_and_white_at_its_size_and_numbered(tmp_path: Path) -> None:
@@ -160,8 +216,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing_half_written(tmp_path: Path,
     with small_disk(), pytest.raises(QtsegError, match=r"cannot be written \(File too large\)"):
         sink.write(result_of(rgb, mask))
         sink.close()
-    if name == "a.jsonl":
-        sink.abandon()
+    sink.abandon()
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -196,6 +251,8 @@ def test_every_output_gets_every_frame(tmp_path: Path) -> None:
         ("null://", "NullSink"),
         ("a.jsonl", "JsonLines"),
         ("a.JSONL", "JsonLines"),
+        ("a.coco.json", "CocoFile"),
+        ("a.events.jsonl", "EventLog"),
         ("a.mp4", "VideoFile"),
         ("a.MKV", "VideoFile"),
         ("m/", "MaskFolder"),
@@ -212,11 +269,12 @@ def test_an_existing_folder_needs_no_slash(tmp_path: Path) -> None:
     assert isinstance(open_sink(str(tmp_path), info()), MaskFolder)
 
 
-@pytest.mark.parametrize("text", ["masks", "out.webm", "out", "a.txt", "rtsp://somewhere"])
+@pytest.mark.parametrize("text", ["masks", "out.webm", "out", "a.txt", "http://somewhere", "udp://user:secret@host", "null://x"])
 def test_an_unknown_kind_is_refused_with_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"wanted out\.mp4, .*masks/, out\.jsonl or null://"):
+    with pytest.raises(UsageError, match=r"wanted out\.mp4, .*masks/, out\.jsonl, .* or null://") as caught:
         open_sink(text, info())
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.jsonl"])
@@ -235,6 +293,41 @@ def test_if_one_output_cannot_be_opened_none_is_left_behind(tmp_path: Path) -> N
     with pytest.raises(UsageError, match=r"wanted out\.mp4"):
         open_sinks([str(tmp_path / "a.jsonl"), str(tmp_path / "a.mp4"), str(tmp_path / "what.xyz")], info())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "second"),
+    [
+        ("out.mp4", "out-2.mp4"),
+        ("folder/a.b.jsonl", "folder/a.b-2.jsonl"),
+        ("x.events.jsonl", "x-2.events.jsonl"),
+        ("X.COCO.json", "X-2.COCO.json"),
+        ("masks/", "masks/2/"),
+        ("rtsp://user:secret@host:8554/live", "rtsp://user:secret@host:8554/live-2"),
+        ("rtsp://host/live/?a=b", "rtsp://host/live-2?a=b"),
+        ("null://", "null://"),
+        ("web://127.0.0.1:8080", "web://127.0.0.1:8080"),
+    ],
+)
+def test_streams_have_outputs_of_their_own(text: str, second: str) -> None:
+    assert for_stream(text, 0, 1) == text
+    assert for_stream(text, 1, 3) == second
+
+
+def test_an_existing_folder_gets_a_folder_for_every_stream(tmp_path: Path) -> None:
+    assert for_stream(str(tmp_path), 0, 2) == f"{tmp_path}/1/"
+
+
+def test_a_window_shows_one_stream() -> None:
+    assert for_stream("display://", 0, 1) == "display://"
+    with pytest.raises(UsageError, match="shows one source, here are 2; use web://"):
+        for_stream("display://", 0, 2)
+
+
+def test_a_live_source_has_no_default_output() -> None:
+    assert default_output(info()) == "clip-overlay.mp4"
+    with pytest.raises(UsageError, match=r"clip\.mp4: a live source needs --output: web://127\.0\.0\.1:8080"):
+        default_output(replace(info(), live=True))
 
 
 @pytest.mark.parametrize("second", ["a.mp4", "./a.mp4", "../{name}/a.mp4"])

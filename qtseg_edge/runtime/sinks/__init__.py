@@ -1,4 +1,4 @@
-"""From what the user typed to an output: `out.mp4`, `out.png`, `masks/`, `out.jsonl`, `null://`."""
+"""From what the user typed to an output: a file, a folder of masks, a window, a media server."""
 
 from __future__ import annotations
 
@@ -9,18 +9,44 @@ from pathlib import Path
 from qtseg_edge.errors import MissingError, UsageError
 from qtseg_edge.runtime.frames import SourceInfo
 from qtseg_edge.runtime.sinks.base import NullSink, Sink
+from qtseg_edge.runtime.sinks.coco import CocoFile
 from qtseg_edge.runtime.sinks.json_lines import JsonLines
 from qtseg_edge.runtime.sinks.pictures import MaskFolder, PictureFile
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv"})
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
-_WANTED = "wanted out.mp4, out.png, masks/, out.jsonl or null://"
+_NULL, _DISPLAY, _RTSP = "null://", "display://", "rtsp://"
+_EVENTS, _COCO = ".events.jsonl", ".coco.json"
+_WANTED = "wanted out.mp4, out.png, masks/, out.jsonl, out.events.jsonl, out.coco.json, display://, web://, rtsp:// or null://"
 
 
 def default_output(info: SourceInfo) -> str:
-    """`NAME-overlay.mp4`, or `.png` for a single image, in the current folder."""
+    """`NAME-overlay.mp4`, or `.png` for a single image, in the current folder. Raises UsageError for a live source."""
+    if info.live:
+        raise UsageError(f"{info.name}: a live source needs --output: web://127.0.0.1:8080, display://, rtsp://HOST/PATH or out.mp4")
     name = "".join(letter for letter in Path(info.name).stem if letter not in "*?[]")
     return f"{name or 'out'}-overlay{'.png' if info.images and info.frames == 1 else '.mp4'}"
+
+
+def for_stream(text: str, number: int, count: int) -> str:
+    """The output of one of `count` streams: `out.mp4` -> `out-1.mp4` for number 0, `masks/` -> `masks/1/`, `rtsp://h/p` -> `rtsp://h/p-1`.
+
+    As it is where there is only one stream, and where the streams share it: `null://`, `web://`. Raises UsageError for `display://`,
+    because OpenCV's windows all want the same thread.
+    """
+    if text == _DISPLAY and count > 1:
+        raise UsageError(f"--output {_DISPLAY}: shows one source, here are {count}; use web://127.0.0.1:8080")
+    if count == 1 or (_is_address(text) and not text.startswith(_RTSP)):
+        return text
+    if text.startswith(_RTSP):
+        address, query, rest = text.partition("?")
+        return f"{address.rstrip('/')}-{number + 1}{query}{rest}"
+    path = Path(text)
+    if text.endswith(("/", os.sep)) or path.is_dir():
+        return f"{path / str(number + 1)}/"
+    suffix = next((ending for ending in (_EVENTS, _COCO) if path.name.lower().endswith(ending)), path.suffix)
+    stem = path.name[: len(path.name) - len(suffix)]
+    return str(path.with_name(f"{stem}-{number + 1}{path.name[len(stem) :]}"))
 
 
 def open_sinks(texts: list[str], info: SourceInfo) -> list[Sink]:
@@ -39,32 +65,68 @@ def open_sinks(texts: list[str], info: SourceInfo) -> list[Sink]:
 
 
 def open_sink(text: str, info: SourceInfo) -> Sink:
-    """text: an output as the user typed it. Raises UsageError (unknown kind), MissingError, QtsegError (not writable)."""
-    if text == "null://":
-        return NullSink()
+    """text: an output as the user typed it. Raises UsageError (unknown kind), MissingError, QtsegError (not writable, no server)."""
     if not text:
         raise UsageError(f"--output: is empty; {_WANTED}")
+    if _is_address(text):
+        return _open_address(text, info)
     path = Path(text)
     if text.endswith(("/", os.sep)) or path.is_dir():
         return MaskFolder(path, info)
-    if path.suffix.lower() == ".jsonl":
+    name, suffix = path.name.lower(), path.suffix.lower()
+    if name.endswith(_EVENTS):
+        from qtseg_edge.runtime.sinks.events import EventLog
+
+        return EventLog(_in_folder(path), info)
+    if suffix == ".jsonl":
         return JsonLines(_in_folder(path))
-    if path.suffix.lower() in PICTURE_SUFFIXES:
+    if name.endswith(_COCO):
+        return CocoFile(_in_folder(path), info)
+    if suffix in PICTURE_SUFFIXES:
         if not info.images or info.frames != 1:
             raise UsageError(f"--output {text}: holds one picture, {info.name} has more; wanted out.mp4 or masks/")
         return PictureFile(_in_folder(path))
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        if importlib.util.find_spec("av") is None:
-            raise MissingError("writing video needs PyAV; get it with: pip install 'qtseg-edge[cpu]'")
+    if suffix in VIDEO_SUFFIXES:
+        _require_av("writing video")
         from qtseg_edge.runtime.sinks.video_writer import VideoFile
 
         return VideoFile(_in_folder(path), info)
     raise UsageError(f"--output {text}: {_WANTED} (a directory of masks ends in a slash)")
 
 
+def _open_address(text: str, info: SourceInfo) -> Sink:
+    if text == _NULL:
+        return NullSink()
+    if text == _DISPLAY:
+        from qtseg_edge.runtime.sinks.display import Display
+
+        return Display(info.name)
+    if text.startswith(_RTSP):
+        _require_av("publishing")
+        from qtseg_edge.runtime.sinks.rtsp_publisher import RtspPublisher
+
+        return RtspPublisher(text, info)
+    from qtseg_edge.runtime.sources.uri import redacted
+
+    raise UsageError(f"--output {redacted(text)}: {_WANTED}")
+
+
+def _is_address(text: str) -> bool:
+    return "://" in text
+
+
+def _require_av(doing: str) -> None:
+    if importlib.util.find_spec("av") is None:
+        raise MissingError(f"{doing} needs PyAV; get it with: pip install 'qtseg-edge[cpu]'")
+
+
 def _require_own_place(text: str, texts: list[str], files: tuple[Path, ...]) -> None:
+    if _is_address(text):
+        if text != _NULL and texts.count(text) > 1:
+            raise UsageError("--output: the same address is given twice; leave one out")
+        return
     path = Path(text)
-    if text != "null://" and sum(Path(other).resolve() == path.resolve() for other in texts) > 1:
+    if sum(Path(other).resolve() == path.resolve() for other in texts if not _is_address(other)) > 1:
         raise UsageError(f"--output {text}: is given twice; leave one out")
     if path.is_file() and any(path.samefile(file) for file in files):
         raise UsageError(f"--output {text}: is the input itself; give another name")

@@ -9,6 +9,10 @@ from qtseg_edge.errors import QtsegError
 from qtseg_edge.runtime.results import Result
 
 
+class ViewClosed(Exception):
+    """Raised by a view's `write` or `starved` where the user closed it: the run ends as after its last frame."""
+
+
 class Sink(ABC):
     """A place results go to, used by one thread of its own.
 
@@ -49,5 +53,10 @@ class NullSink(Sink):
     abandon = close
 
 
-def unwritable(path: Path, error: OSError) -> QtsegError:
-    return QtsegError(f"{path}: cannot be written ({error.strerror or error}); nothing is left of it, give another --output")
+def reason_of(error: Exception) -> str:
+    """In the system's words, without the file's name: that may be an address with a password."""
+    return str(getattr(error, "strerror", None) or error)
+
+
+def unwritable(path: Path, error: Exception) -> QtsegError:
+    return QtsegError(f"{path}: cannot be written ({reason_of(error)}); nothing is left of it, give another --output")

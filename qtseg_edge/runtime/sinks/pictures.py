@@ -9,18 +9,20 @@ import cv2
 
 from qtseg_edge.errors import QtsegError, UsageError
 from qtseg_edge.files import replacing
-from qtseg_edge.runtime.frames import SourceInfo, file_stem
+from qtseg_edge.runtime.frames import Frame, SourceInfo, file_stem
 from qtseg_edge.runtime.results import Result
 from qtseg_edge.runtime.sinks.base import Sink, unwritable
 
 
 class MaskFolder(Sink):
-    """One PNG per frame at the frame's size; two classes are written as 0 and 255, more as their indices."""
+    """One PNG per frame at the frame's size; two classes are written as 0 and 255, more as their indices. None where there is no signal:
+    an empty mask says that nothing was found.
+    """
 
     def __init__(self, folder: Path, info: SourceInfo) -> None:
         self.name = f"{folder}/"
         self._folder = folder
-        self._images = info.images
+        self._info = info
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -33,14 +35,14 @@ class MaskFolder(Sink):
             raise QtsegError(f"{folder}: cannot be written to; give another --output")
 
     def write(self, result: Result) -> None:
-        frame = result.frame
-        stem = file_stem(frame.source)
-        name = stem if self._images else f"{stem}_{frame.index:06d}"
+        if not result.frame.has_signal:
+            return
+        path = self._folder / mask_name(result.frame, self._info)
         mask = result.segmentation.mask
         encoded, data = cv2.imencode(".png", mask * 255 if len(result.classes) == 2 else mask)
         if not encoded:
-            raise QtsegError(f"{self._folder / name}.png: a mask of {mask.shape[1]}x{mask.shape[0]} does not encode")
-        _write_whole(self._folder / f"{name}.png", data.tobytes())
+            raise QtsegError(f"{path}: a mask of {mask.shape[1]}x{mask.shape[0]} does not encode")
+        _write_whole(path, data.tobytes())
 
     def close(self) -> None:
         """Every file is whole as soon as it is there."""
@@ -67,6 +69,12 @@ class PictureFile(Sink):
         """The file is whole as soon as it is there."""
 
     abandon = close
+
+
+def mask_name(frame: Frame, info: SourceInfo) -> str:
+    """The file of a frame's mask."""
+    stem = file_stem(frame.source)
+    return f"{stem}.png" if info.images else f"{stem}_{frame.index:06d}.png"
 
 
 def _write_whole(path: Path, content: bytes) -> None:

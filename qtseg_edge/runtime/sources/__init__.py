@@ -2,10 +2,74 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from qtseg_edge.errors import MissingError, UsageError
 from qtseg_edge.runtime.frames import Source
 from qtseg_edge.runtime.sources.files import open_files
+from qtseg_edge.runtime.sources.realtime import Realtime
+from qtseg_edge.runtime.sources.supervised import Patience, Supervised
+from qtseg_edge.runtime.sources.uri import SourceUri, parse
 
 
-def open_source(text: str) -> Source:
-    """text: a path, a directory of images, or a glob pattern. Raises UsageError (nothing there), QtsegError (not readable)."""
-    return open_files(text)
+@dataclass(frozen=True)
+class LiveOptions:
+    """realtime: frames of a file come at their own times, as if it were live. stall_timeout_s: a live source without a fresh frame for
+    so long is opened again. restarts: how often in a row before it is given up, -1 for ever. rtsp_transport: of the pictures.
+    """
+
+    realtime: bool = False
+    stall_timeout_s: float = 5.0
+    restarts: int = Patience.restarts
+    rtsp_transport: Literal["tcp", "udp"] = "tcp"
+
+
+def open_source(text: str, options: LiveOptions | None = None, on_event: Callable[[str], None] = lambda _: None) -> Source:
+    """text: a path, a directory of images, a glob pattern, or an address as `uri.parse` takes it.
+
+    A live one is opened again when it fails; `on_event` gets one line when that happens, in another thread. Raises UsageError (unknown,
+    or nothing there), MissingError (no such package or camera), SourceLostError (nobody answers at an address), QtsegError (not readable).
+    """
+    options = options or LiveOptions()
+    if options.stall_timeout_s <= 0 or options.restarts < -1:
+        given = f"{options.stall_timeout_s:g} s and {options.restarts} restarts"
+        raise UsageError(f"{given}: wanted a stall timeout above 0, and -1 restarts (for ever) or more")
+    uri = parse(text)
+    if uri.kind == "files":
+        source = open_files(uri.value)
+    elif uri.kind == "testsrc":
+        from qtseg_edge.runtime.sources.test_pattern import PatternSource
+
+        source = PatternSource(uri.value, uri.name)
+    else:
+        source = _open(uri, options)
+        if source.info.live:
+            source = _supervised(source, uri, options, on_event)
+    if not options.realtime:
+        return source
+    if source.info.live:
+        source.close()
+        raise UsageError(f"{uri.name}: is live already; leave out --realtime")
+    return Realtime(source)
+
+
+def _supervised(source: Source, uri: SourceUri, options: LiveOptions, on_event: Callable[[str], None]) -> Supervised:
+    patience = Patience(options.stall_timeout_s, open_s=max(Patience.open_s, 2 * options.stall_timeout_s), restarts=options.restarts)
+    return Supervised(source, lambda: _open(uri, options), patience, on_event)
+
+
+def _open(uri: SourceUri, options: LiveOptions) -> Source:
+    if uri.kind == "network":
+        if importlib.util.find_spec("av") is None:
+            raise MissingError(f"{uri.name}: reading it needs PyAV; get it with: pip install 'qtseg-edge[cpu]'")
+        from qtseg_edge.runtime.sources.stream_reader import open_stream
+
+        return open_stream(uri.value, uri.name, options.stall_timeout_s, options.rtsp_transport)
+    from qtseg_edge.runtime.sources.camera import open_camera, open_csi, open_gst
+
+    if uri.kind == "camera":
+        return open_camera(uri.value, uri.name)
+    return open_csi(int(uri.value), uri.name) if uri.kind == "csi" else open_gst(uri.value, uri.name)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import av
 import cv2
 import numpy as np
-from av.error import FFmpegError
+from av.error import ExitError, FFmpegError
 from av.stream import Disposition
 from numpy.typing import NDArray
 
 from qtseg_edge.errors import QtsegError, SourceLostError
 from qtseg_edge.runtime.frames import Frame, Source, SourceInfo
+from qtseg_edge.runtime.sources.live import SharedHandle
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -38,23 +39,24 @@ class VideoReader(Source):
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         try:
-            self._container: InputContainer = av.open(str(path.absolute()))  # "12:30.mp4" alone would be a protocol
+            container = av.open(str(path.absolute()))  # "12:30.mp4" alone would be a protocol
         except (FFmpegError, OSError, ValueError) as error:
-            raise QtsegError(f"{path}: not a video that can be opened ({_reason(error)})") from error
-        try:
-            self._stream = self._video_stream()
-        except QtsegError:
-            self._container.close()
-            raise
+            raise QtsegError(f"{path}: not a video that can be opened ({reason_of(error)})") from error
+        self._begin(container, str(path), (path,))
+
+    def _begin(self, container: InputContainer, name: str, files: tuple[Path, ...]) -> None:
+        """name: fit to be shown. The container is closed where there is nothing to read in it."""
+        self._name, self._container = name, container
+        self._handle = SharedHandle(container.close)
+        self._stream = video_stream(container, name)
         self._stream.thread_type = "AUTO"
         # Otherwise the pictures around a damaged one, which are made up from it, come without a mark of their own.
         self._stream.codec_context.options = {"err_detect": "explode"}
         rate = self._stream.average_rate or self._stream.guessed_rate or _UNKNOWN_RATE
         time_base = self._stream.time_base or 1 / rate
         aspect = self._stream.sample_aspect_ratio or Fraction(1)
-        self.info = SourceInfo(str(path), rate, time_base, self._expected_frames(rate), aspect, files=(path,))
+        self.info = SourceInfo(name, rate, time_base, self._expected_frames(rate), aspect, files=files)
 
     def __iter__(self) -> Iterator[Frame]:
         index, first, last = 0, Fraction(0), Fraction(0)
@@ -62,12 +64,15 @@ class VideoReader(Source):
         while True:
             captured_at = time.perf_counter()
             try:
-                picture = next(pictures)
-                rgb = _upright(picture)
-            except StopIteration:
-                break
+                with self._handle.in_use() as usable:
+                    if not usable:
+                        return
+                    picture = next(pictures, None)
+                    if picture is None:
+                        return self._require_end(index, last)
+                    rgb = upright(picture)
             except (FFmpegError, OSError) as error:
-                raise self._broken(index, last, _reason(error)) from error
+                raise self._broken(index, last, reason_of(error)) from error
             if picture.is_corrupt:
                 raise self._broken(index, last, "damaged picture")
             stamp = None if picture.pts is None else picture.pts * self.info.time_base
@@ -77,21 +82,11 @@ class VideoReader(Source):
                 last = stamp - first
             else:  # a raw stream has no times, H.264 in AVI has wrong ones
                 last += 1 / self.info.rate
-            yield Frame(rgb, index, last, str(self._path), (time.perf_counter() - captured_at) * 1e3, captured_at)
+            yield Frame(rgb, index, last, self._name, (time.perf_counter() - captured_at) * 1e3, captured_at)
             index += 1
-        self._require_end(index, last)
 
     def close(self) -> None:
-        self._container.close()
-
-    def _video_stream(self) -> VideoStream:
-        streams = [stream for stream in self._container.streams.video if not stream.disposition & Disposition.attached_pic]
-        codec = streams[0].codec_context if streams else None
-        if not streams or (codec and codec.name in _TEXT_CODECS):
-            raise QtsegError(f"{self._path}: holds no video stream")
-        if codec is None:
-            raise QtsegError(f"{self._path}: FFmpeg has no decoder for its video; convert it to H.264 where it was made")
-        return streams[0]
+        self._handle.close()
 
     def _pictures(self) -> Iterator[av.VideoFrame]:
         for packet in self._container.demux(self._stream):
@@ -121,7 +116,7 @@ class VideoReader(Source):
 
     def _require_end(self, frames: int, last: Fraction) -> None:
         if frames == 0:
-            raise QtsegError(f"{self._path}: holds no frame that can be decoded")
+            raise QtsegError(f"{self._name}: holds no frame that can be decoded")
         announced = self._announced_seconds()
         if announced is None or 0 < self._stream.frames <= frames:  # the last picture may be shown for long
             return
@@ -131,17 +126,33 @@ class VideoReader(Source):
 
     def _broken(self, frames: int, last: Fraction, reason: str) -> QtsegError:
         if frames == 0:
-            return QtsegError(f"{self._path}: not a video that can be decoded ({reason})")
+            return QtsegError(f"{self._name}: not a video that can be decoded ({reason})")
         return SourceLostError(
-            f"{self._path}: broke after frame {frames - 1} at {float(last):.2f} s ({reason}); everything before is written"
+            f"{self._name}: broke after frame {frames - 1} at {float(last):.2f} s ({reason}); everything before is written"
         )
 
 
-def _upright(picture: av.VideoFrame) -> NDArray[np.uint8]:
+def video_stream(container: InputContainer, name: str) -> VideoStream:
+    """Its first one that is no cover. Raises QtsegError, the container closed, where it has none that can be decoded."""
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    codec = streams[0].codec_context if streams else None
+    if streams and codec and codec.name not in _TEXT_CODECS:
+        return streams[0]
+    container.close()
+    if streams and codec is None:
+        raise QtsegError(f"{name}: FFmpeg has no decoder for its video; convert it to H.264 where it was made")
+    raise QtsegError(f"{name}: holds no video stream")
+
+
+def upright(picture: av.VideoFrame) -> NDArray[np.uint8]:
+    """RGB (h, w, 3) uint8, turned as the picture asks to be."""
     rgb = picture.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
     turn = _TURNS.get(round(picture.rotation) % 360)
     return rgb if turn is None else cv2.rotate(rgb, turn)  # type: ignore[return-value]
 
 
-def _reason(error: Any) -> str:
+def reason_of(error: Any) -> str:
+    """In FFmpeg's words, which do not repeat the address."""
+    if isinstance(error, ExitError):  # "Immediate exit requested", by the time limit
+        return "the other side says nothing"
     return str(getattr(error, "strerror", None) or error or type(error).__name__)

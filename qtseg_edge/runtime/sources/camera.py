@@ -1,0 +1,123 @@
+"""Cameras through OpenCV: USB and capture cards, CSI cameras of a Jetson, and any GStreamer pipeline."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from qtseg_edge.errors import MissingError, QtsegError, SourceLostError
+from qtseg_edge.runtime.frames import Frame, Source, SourceInfo
+from qtseg_edge.runtime.sources.live import LIVE_TIME_BASE, LiveClock, SharedHandle, credible_rate
+
+_APPSINK = "appsink drop=true max-buffers=1 sync=false"
+_MJPG = cv2.VideoWriter.fourcc(*"MJPG")
+_SLOW_FPS = 20
+
+
+class Camera(Source):
+    """Owns `capture`, which is open. name: fit to be shown. The iterator raises SourceLostError where the camera gives no more."""
+
+    def __init__(self, capture: cv2.VideoCapture, name: str) -> None:
+        self._capture, self._handle = capture, SharedHandle(capture.release)
+        width, height = (round(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        rate = credible_rate(capture.get(cv2.CAP_PROP_FPS))
+        size_hw = (height, width) if width > 0 and height > 0 else None
+        self.info = SourceInfo(name, rate, LIVE_TIME_BASE, None, live=True, size_hw=size_hw)
+
+    def __iter__(self) -> Iterator[Frame]:
+        clock, index = LiveClock(), 0
+        while True:
+            with self._handle.in_use() as usable:
+                if not usable:
+                    return
+                grabbed = self._capture.grab()
+                captured_at = time.perf_counter()
+                bgr = self._capture.retrieve()[1] if grabbed else None
+            if bgr is None:
+                raise SourceLostError(f"{self.info.name}: gives no more pictures")
+            rgb = _rgb(bgr)
+            decode_ms = (time.perf_counter() - captured_at) * 1e3
+            yield Frame(rgb, index, clock.time_of(captured_at), self.info.name, decode_ms, captured_at)
+            index += 1
+
+    def close(self) -> None:
+        self._handle.close()
+
+
+def open_camera(device: str, name: str) -> Camera:
+    """device: an index or a path. Raises MissingError where there is none, or none that this user may use."""
+    path = Path(f"/dev/video{device}" if device.isdecimal() else device)
+    if sys.platform == "linux":
+        _require_device(path, name)
+    target = int(device) if device.isdecimal() else device
+    capture = cv2.VideoCapture(target, cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY)
+    if not capture.isOpened():
+        raise MissingError(f"{name}: {path} gives no pictures, or another program has it; see who: fuser -v {path}")
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    _prefer_speed(capture)
+    return Camera(capture, name)
+
+
+def open_csi(number: int, name: str) -> Camera:
+    """A camera on a Jetson's CSI port. Raises MissingError where OpenCV lacks GStreamer, or there is no such camera."""
+    broken = MissingError(f"{name}: no CSI camera {number} gives pictures; check its cable, and try it with: nvgstcapture-1.0")
+    return Camera(_gstreamer(csi_pipeline(number), name, broken), name)
+
+
+def open_gst(pipeline: str, name: str) -> Camera:
+    """A pipeline as gst-launch-1.0 takes it. Raises MissingError (OpenCV lacks GStreamer), QtsegError (the pipeline does not run)."""
+    broken = QtsegError(f"{name}: the pipeline does not run; try it with: gst-launch-1.0 PIPELINE ! fakesink")
+    return Camera(_gstreamer(with_appsink(pipeline), name, broken), name)
+
+
+def csi_pipeline(number: int) -> str:
+    """JetPack's: the image processor's picture at the sensor's own size and rate."""
+    source = f"nvarguscamerasrc sensor-id={number} ! video/x-raw(memory:NVMM) ! nvvidconv ! video/x-raw,format=BGRx"
+    return with_appsink(source)
+
+
+def with_appsink(pipeline: str) -> str:
+    """As it is where it has one; otherwise with BGR and one that keeps only the newest picture."""
+    if "appsink" in pipeline:
+        return pipeline
+    return f"{pipeline.rstrip().rstrip('!').rstrip()} ! videoconvert ! video/x-raw,format=BGR ! {_APPSINK}"
+
+
+def _gstreamer(pipeline: str, name: str, broken: QtsegError) -> cv2.VideoCapture:
+    if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
+        raise MissingError(
+            f"{name}: this OpenCV {cv2.__version__} was built without GStreamer; on a Jetson use JetPack's own (pip uninstall "
+            "opencv-python-headless in a venv made with --system-site-packages), on Debian or Ubuntu: apt install python3-opencv"
+        )
+    capture = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
+    if not capture.isOpened():
+        raise broken
+    return capture
+
+
+def _require_device(path: Path, name: str) -> None:
+    if not path.exists():
+        raise MissingError(f"{name}: there is no camera {path}; see which there are: v4l2-ctl --list-devices")
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise MissingError(f"{name}: {path} is not open to you; join its group and log in again: sudo usermod -aG video $USER")
+
+
+def _prefer_speed(capture: cv2.VideoCapture) -> None:
+    """Over USB 2 a large raw picture comes a few times a second; compressed it comes at the camera's rate."""
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    if 0 < rate < _SLOW_FPS and round(capture.get(cv2.CAP_PROP_FOURCC)) != _MJPG:
+        capture.set(cv2.CAP_PROP_FOURCC, _MJPG)
+
+
+def _rgb(picture: NDArray[Any]) -> NDArray[np.uint8]:
+    """From OpenCV's BGR, or the grey that some pipelines give."""
+    code = cv2.COLOR_GRAY2RGB if picture.ndim == 2 or picture.shape[2] == 1 else cv2.COLOR_BGR2RGB
+    return cv2.cvtColor(picture, code)  # type: ignore[return-value]
