@@ -67,6 +67,11 @@ class Segmenter:
         self._input = np.zeros((1, *spec.size_hw, 3), np.uint8)
         self._letterbox: Letterbox | None = None
 
+    @property
+    def cut(self) -> int:
+        """Foreground probability x 255 from which a pixel counts."""
+        return max(1, round(self.threshold * 255))
+
     def segment(self, frame: Uint8) -> Segmentation:
         """frame: RGB (h, w, 3) uint8. The backend is not asked about a flat one."""
         started = time.perf_counter()
@@ -112,8 +117,7 @@ class Segmenter:
             return letterbox.labels_to_source(mask).copy(), letterbox.levels_to_source(confidence).copy()
         # Two classes: the probability is interpolated and then cut, which gives smooth outlines on large frames.
         foreground = letterbox.levels_to_source(np.where(mask > 0, confidence, 255 - confidence))
-        cut = max(1, round(self.threshold * 255))
-        restored = np.greater_equal(foreground, cut).view(np.uint8)  # (h, w) of 0 and 1
+        restored = np.greater_equal(foreground, self.cut).view(np.uint8)  # (h, w) of 0 and 1
         return restored, np.where(restored > 0, foreground, 255 - foreground)
 
 

@@ -27,12 +27,13 @@ Uint8 = NDArray[np.uint8]
 Variant = Literal["without filter", "with filter"]
 VARIANTS: tuple[Variant, ...] = ("without filter", "with filter")
 HIT_IOU = 0.1  # from which a shown region counts as showing a lesion
+ON_LESION = 0.5  # of a shown region: with so much of it on a lesion it is no false alarm, however small it is
 STEADY_IOU = 0.9  # of the labels of two frames after each other, from which a mask should be as steady
 
 
 @dataclass
 class ShownEvent:
-    """A region that was shown: indices and times (s) of the frames that showed it. is_true: it hit a lesion in one of them at least."""
+    """A region that was shown: indices and times (s) of the frames that showed it. is_true: it hit or lay on a lesion in one of them at least."""
 
     number: int
     class_index: int
@@ -45,19 +46,20 @@ class ShownEvent:
 class Shown:
     """What was shown over a sequence. overlaps: of the foreground with the label, at the frames' size, one per frame. events: by number.
 
-    hits: of each lesion, by its number, the indices of the frames where a region hit it.
+    changes: 1 - IoU of the foreground with that of the frame before, one per frame, 0 for the first. hits: of each lesion, by its number,
+    the indices of the frames where a region hit it.
     """
 
     overlaps: list[Overlap] = field(default_factory=list)
+    changes: list[float] = field(default_factory=list)
     events: dict[int, ShownEvent] = field(default_factory=dict)
     hits: dict[int, set[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class SequenceEvaluation:
-    """times: of the frames, s. interval: between two, s. steady: whether the label of a frame has an IoU of STEADY_IOU with the one before.
-
-    shown: by variant. threshold: that of two-class models.
+    """times: of the frames, s. interval: between two, s. steady: indices of the frames whose label is not empty and has an IoU of
+    STEADY_IOU or more with the one before, with 1 - that IoU. shown: by variant. threshold: that of two-class models.
     """
 
     name: str
@@ -66,7 +68,7 @@ class SequenceEvaluation:
     threshold: float
     times: tuple[float, ...]
     interval: float
-    steady: tuple[bool, ...]
+    steady: dict[int, float]
     lesions: tuple[Lesion, ...]
     shown: dict[Variant, Shown]
 
@@ -84,15 +86,17 @@ def evaluate_sequence(
     watchers = {name: _Watcher(segmenter, hysteresis=name == "with filter") for name in VARIANTS}
     follower = LesionFollower(classes)
     times: list[float] = []
-    steady: list[bool] = []
-    before = np.zeros((0, 0), np.uint8)
+    steady: dict[int, float] = {}
+    before: Uint8 | None = None
     for frame, label in sequence.pairs(classes):
         prepared = segmenter.prepare(frame.rgb)
         masks = None if prepared.is_flat else backend.infer(prepared.image)
         lesions = follower.update(prepared.letterbox.mask(label), frame.index, float(frame.time))
         for watcher in watchers.values():
             watcher.add(frame, label, lesions, prepared, masks)
-        steady.append(before.shape == label.shape and bool(label.any()) and foreground_overlap(before, label).iou >= STEADY_IOU)
+        change = _change(before, label)
+        if before is not None and label.any() and change <= 1 - STEADY_IOU:
+            steady[frame.index] = change
         times.append(float(frame.time))
         before = label
         on_frame(len(times), len(sequence))
@@ -103,7 +107,7 @@ def evaluate_sequence(
         segmenter.threshold,
         tuple(times),
         float(1 / sequence.rate),
-        tuple(steady),
+        steady,
         tuple(follower.lesions),
         {name: watcher.shown for name, watcher in watchers.items()},
     )
@@ -113,15 +117,17 @@ class _Watcher:
     """Sees what `run` would show."""
 
     def __init__(self, segmenter: Segmenter, hysteresis: bool) -> None:
-        cut = max(1, round(segmenter.threshold * 255))
         self._segmenter = segmenter
-        self._filter = TemporalFilter(segmenter.backend.spec.classes, cut, hysteresis)
+        self._filter = TemporalFilter(segmenter.backend.spec.classes, segmenter.cut, hysteresis)
+        self._before: Uint8 | None = None
         self.shown = Shown()
 
     def add(self, frame: Frame, label: Uint8, lesions: dict[Lesion, Shape], prepared: Prepared, masks: Masks | None) -> None:
         filtered = self._filter.update(masks, prepared, frame)
         mask, _ = self._segmenter.restore(prepared, filtered.masks)
         self.shown.overlaps.append(foreground_overlap(mask, label))
+        self.shown.changes.append(_change(self._before, mask))
+        self._before = mask
         for track in filtered.tracks:
             self._note(track, self._filter.pixels(track.id), frame, lesions)
 
@@ -130,11 +136,17 @@ class _Watcher:
         event.indices.append(frame.index)
         event.times.append(float(frame.time))
         for lesion, place in lesions.items():
-            if lesion.class_index == track.class_index and _iou(region, place) >= HIT_IOU:
-                event.is_true = True
+            if lesion.class_index != track.class_index:
+                continue
+            common = common_pixels(region, place)
+            is_hit = common >= HIT_IOU * (region.area + place.area - common)
+            event.is_true |= is_hit or common >= ON_LESION * region.area
+            if is_hit:
                 self.shown.hits.setdefault(lesion.number, set()).add(frame.index)
 
 
-def _iou(one: Shape, other: Shape) -> float:
-    common = common_pixels(one, other)
-    return common / (one.area + other.area - common)
+def _change(before: Uint8 | None, after: Uint8) -> float:
+    """1 - IoU of the foreground, 0 where there was no frame before; 1 where its size was another one."""
+    if before is None:
+        return 0.0
+    return 1 - foreground_overlap(before, after).iou if before.shape == after.shape else 1.0
