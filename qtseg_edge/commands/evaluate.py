@@ -108,6 +108,8 @@ def _evaluate_sequences(
 
     if len(paths) != len(masks):
         raise UsageError(f"evaluate: wanted one --masks DIR for each --sequence, got {len(paths)} sequences and {len(masks)} folders")
+    if fps is not None and not any(path.is_dir() for path in paths):
+        raise UsageError(f"--fps: is for folders of frames, {paths[0]} carries its own times; leave it out")
     sequences = [LabelledSequence(path, folder, fps) for path, folder in zip(paths, masks, strict=True)]
     _require_folder_for_output(output, [*paths, *masks])
     if output is not None:

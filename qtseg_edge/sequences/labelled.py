@@ -21,7 +21,7 @@ Uint8 = NDArray[np.uint8]
 
 
 class LabelledSequence:
-    """frames: a video or a folder of images. masks: a folder. fps: frames per second of a folder, which tells no time; None of a video.
+    """frames: a video or a folder of images. masks: a folder. fps: frames per second of a folder, which tells no time; a video tells its own.
 
     Masks of a video are found by the number that ends their name, from 0 or 1 and without gaps; those of a folder by the frame's name.
     Raises UsageError where a frame has no mask, as far as that is known without reading, and QtsegError where the video does not open.
@@ -35,8 +35,8 @@ class LabelledSequence:
             self._masks = _masks_by_name(self._images, masks)
             self.rate = _rate_of_folder(frames, fps)
         else:
-            if fps is not None:
-                raise UsageError(f"--fps: is for folders of frames, {frames} carries its own times; leave it out")
+            if not frames.is_file():
+                raise UsageError(f"{frames}: no such file or folder; wanted a video or a folder of frames")
             self._images = None
             self._masks = _masks_by_number(masks)
             with open_source(self.name) as source:
@@ -117,8 +117,8 @@ def _masks_by_number(folder: Path) -> list[Path]:
 def _rate_of_folder(frames: Path, fps: float | None) -> Fraction:
     if fps is None:
         raise UsageError(f"{frames}: a folder of frames tells no time; give its frames per second, such as --fps 25")
-    if not 0 < fps <= 1000:
-        raise UsageError(f"--fps: wanted frames per second above 0, got {fps:g}")
+    if not 0.01 <= fps <= 1000:
+        raise UsageError(f"--fps: wanted 0.01 to 1000 frames per second, got {fps:g}")
     return Fraction(fps).limit_denominator(1001)
 
 

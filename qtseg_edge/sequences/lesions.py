@@ -12,7 +12,7 @@ from qtseg_edge.runtime.temporal.regions import Shape, common_pixels, components
 
 Uint8 = NDArray[np.uint8]
 LINK_IOU = 0.1  # between two frames; below it a region is another lesion, as after a change of scene
-_PART = 0.5  # of a region that lay where a lesion was: then it is a part of it
+_PART = 0.5  # of a region that lay where a lesion was that another region goes on with: then it is a part of it
 
 
 @dataclass(eq=False)
@@ -57,8 +57,8 @@ class LesionFollower:
             if lesion.class_index == region.class_index
         ]
         for common, _, lesion, area in sorted(fits, key=lambda fit: fit[:2], reverse=True):
-            is_part = common >= _PART * region.area
-            if is_part or (lesion not in taken and common >= LINK_IOU * (region.area + area - common)):
+            least = _PART * region.area if lesion in taken else LINK_IOU * (region.area + area - common)
+            if common >= least:
                 return lesion
         return None
 

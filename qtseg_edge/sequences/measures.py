@@ -27,7 +27,8 @@ class Measures:
 
     lesions, and to_detection: of those that were detected, from the first frame that shows them to the first that hits them.
     lesion_frames: frames x lesions, and how many of them were hit. pairs: two frames after each other that show a lesion which was hit
-    before, and flips: those where it is hit in one of the two only. iou_changes: between steady frames. dices: of frames with a label.
+    before, and flips: those where it is hit in one of the two only. mask_changes: 1 - IoU with the frame before, where the label is steady,
+    and label_changes: the same of the label. dices: of frames with a label.
     """
 
     seconds: float
@@ -39,7 +40,8 @@ class Measures:
     flips: int
     events: int
     false_events: tuple[Span, ...]
-    iou_changes: tuple[float, ...]
+    mask_changes: tuple[float, ...]
+    label_changes: tuple[float, ...]
     dices: tuple[float, ...]
     touched_frames: int
     empty_frames: int
@@ -59,7 +61,6 @@ def measures(evaluation: SequenceEvaluation, variant: Variant) -> Measures:
     pairs, flips = _flips(evaluation.lesions, shown)
     labelled = [overlap for overlap in shown.overlaps if overlap.labelled]
     empty = [overlap for overlap in shown.overlaps if not overlap.labelled]
-    ious = [overlap.iou for overlap in shown.overlaps]
     first_hits = [(lesion, first_hit(lesion, shown)) for lesion in evaluation.lesions]
     return Measures(
         seconds=evaluation.seconds,
@@ -71,9 +72,8 @@ def measures(evaluation: SequenceEvaluation, variant: Variant) -> Measures:
         flips=flips,
         events=len(shown.events),
         false_events=tuple(_duration(event, evaluation.interval) for event in shown.events.values() if not event.is_true),
-        iou_changes=tuple(
-            abs(after - before) for (before, after), steady in zip(pairwise(ious), evaluation.steady[1:], strict=True) if steady
-        ),
+        mask_changes=tuple(shown.changes[index] for index in evaluation.steady),
+        label_changes=tuple(evaluation.steady.values()),
         dices=tuple(overlap.dice for overlap in labelled),
         touched_frames=sum(overlap.intersection > 0 for overlap in labelled),
         empty_frames=len(empty),
