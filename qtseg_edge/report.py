@@ -12,43 +12,68 @@ if TYPE_CHECKING:
     from qtseg_edge.export.engine import EngineReport
     from qtseg_edge.export.gate import GateResult
     from qtseg_edge.export.sensitivity import LayerCost
-    from qtseg_edge.runtime import Backend, RunReport
+    from qtseg_edge.runtime import RunReport
+    from qtseg_edge.runtime.monitor import Snapshot
+    from qtseg_edge.spec import ModelSpec
 
 _COSTS_SHOWN = 15
 Table = tuple[list[str], list[list[str]], str]  # columns, rows, title
 
 
-def run_document(report: RunReport, backend: Backend, source: str, outputs: list[str]) -> dict[str, Any]:
+def run_document(report: RunReport, spec: ModelSpec) -> dict[str, Any]:
+    """JSON values only. `sources` and `outputs` in the order in which they were given, fit to be shown."""
+    snapshot = report.snapshot
     return {
         "version": __version__,
-        "model": backend.spec.card.name,
-        "checkpoint_sha256": backend.spec.checkpoint_sha256,
-        "device": backend.name,
-        "source": source,
-        "outputs": outputs,
+        "model": spec.card.name,
+        "checkpoint_sha256": spec.checkpoint_sha256,
+        "device": snapshot.engine,
         "frames": report.frames,
         "foreground_frames": report.foreground_frames,
         "dropped": report.dropped,
         "seconds": round(report.seconds, 3),
         "fps": round(report.fps, 2),
+        "sources": [
+            {
+                "source": stream.name,
+                "frames": stream.frames,
+                "foreground_frames": stream.foreground_frames,
+                "dropped": stream.dropped,
+                "reopened": stream.status.reopened,
+            }
+            for stream in snapshot.streams
+        ],
+        "outputs": [{"output": sink.name, "written": sink.written, "error": sink.error or None} for sink in snapshot.sinks],
         "latency_ms": {stage: _rounded(asdict(values)) for stage, values in report.stages.items()},
         "interrupted": report.interrupted,
         "error": None if report.error is None else str(report.error),
     }
 
 
-def run_rows(report: RunReport, outputs: list[str]) -> Table:
-    dropped = f", {report.dropped} dropped" if report.dropped else ""
+def run_tables(report: RunReport) -> list[Table]:
+    """Latencies of the stages and, where there is more than one source or something was dropped, what became of each."""
+    snapshot = report.snapshot
+    outputs = [sink.name for sink in snapshot.sinks if sink.written and not sink.error]
     written = f"; written: {', '.join(outputs)}" if report.frames and report.error is None else ""  # else the error says what is left
-    title = (
-        f"{report.frames} frames in {report.seconds:.1f} s, {report.fps:.1f} fps{dropped}; "
-        f"foreground in {report.foreground_frames}{written}"
-    )
+    title = f"{report.frames} frames in {report.seconds:.1f} s, {report.fps:.1f} fps; foreground in {report.foreground_frames}{written}"
     rows = [
         [stage, *(f"{value:.1f}" for value in (values.mean, values.p50, values.p95, values.p99, values.max))]
         for stage, values in report.stages.items()
+        if values.count
     ]
-    return ["ms", "mean", "p50", "p95", "p99", "max"], rows, title
+    tables: list[Table] = [(["ms", "mean", "p50", "p95", "p99", "max"], rows, title)]
+    if len(snapshot.streams) > 1 or report.dropped or any(stream.status.reopened for stream in snapshot.streams):
+        tables.append(_sources_table(snapshot))
+    return tables
+
+
+def _sources_table(snapshot: Snapshot) -> Table:
+    reasons = sorted({reason for stream in snapshot.streams for reason in stream.dropped})
+    rows = [
+        [stream.name, str(stream.frames), *(str(stream.dropped.get(reason, 0)) for reason in reasons), str(stream.status.reopened)]
+        for stream in snapshot.streams
+    ]
+    return ["source", "segmented", *(f"dropped: {reason}" for reason in reasons), "opened again"], rows, ""
 
 
 def export_document(report: ExportReport) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 from qtseg_edge.cli import app
 from qtseg_edge.errors import IncompatibleError, QtsegError, SourceLostError, UsageError
 from qtseg_edge.model.checkpoint import load_checkpoint
-from qtseg_edge.runtime import FakeBackend, Pipeline, Segmenter, open_source
+from qtseg_edge.runtime import Pipeline, open_source
 from qtseg_edge.training.config import config_from
 from tests.media import decoded, numbered_frames, write_video
 from tests.model.authors_format import Size, write_checkpoint
-from tests.runtime.stand_ins import ListSink, ListSource
+from tests.runtime.stand_ins import ListSink, ListSource, stream
 
 
 def cli(*arguments: object) -> tuple[int, str]:
@@ -31,7 +31,7 @@ def cli(*arguments: object) -> tuple[int, str]:
 def test_an_output_that_fails_after_the_source_broke_is_told() -> None:
     source = ListSource(5, fail_at=3, error=SourceLostError("clip.mp4: broke; everything before is written"))
     sink = ListSink(error=QtsegError("disk full"), fail_to_close=True)
-    report = Pipeline(source, Segmenter(FakeBackend()), [sink]).run()
+    report = Pipeline([stream(source, sink)]).run()
     assert str(report.error) == "disk full"
 
 

@@ -2,58 +2,122 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from qtseg_edge.commands.interrupt import interrupt_once
 from qtseg_edge.commands.options import CudaDriver, Device, Json, Model, Trust
-from qtseg_edge.console import notice, print_json, print_table, progress
+from qtseg_edge.console import OnProgress, notice, print_json, print_tables, progress
 from qtseg_edge.errors import INTERRUPTED, UsageError
 from qtseg_edge.spec import NOTICE
 
+if TYPE_CHECKING:
+    from qtseg_edge.runtime.monitor import Monitor
+    from qtseg_edge.runtime.systemd import Notifier
+
+_NOTE_EVERY_SECONDS = 0.5
+_SOURCES = "A path, a directory of images, a quoted pattern, 0, v4l2://, csi://, gst://, rtsp://, http(s):// or testsrc://; repeatable."
+_OUTPUTS = (
+    "out.mp4, masks/, out.jsonl, out.events.jsonl, out.coco.json, out.png, web://127.0.0.1:8080, display://, rtsp:// or null://; repeatable."
+)
+
 
 def run(
-    video: Annotated[Path | None, typer.Option(help="A video file.")] = None,
-    source: Annotated[str | None, typer.Option(help="An image, a directory of images, or a quoted pattern.")] = None,
+    video: Annotated[str | None, typer.Option(metavar="FILE", help="A video file.", show_default=False)] = None,
+    camera: Annotated[int | None, typer.Option(min=0, metavar="N", help="The camera /dev/videoN.", show_default=False)] = None,
+    source: Annotated[list[str] | None, typer.Option(metavar="URI", help=_SOURCES, show_default=False)] = None,
     model: Model = None,
     device: Device = "auto",
-    output: Annotated[
-        list[str] | None, typer.Option("--output", "-o", help="out.mp4, out.png, masks/, out.jsonl or null://; repeatable.")
-    ] = None,
+    output: Annotated[list[str] | None, typer.Option("--output", "-o", metavar="URI", help=_OUTPUTS, show_default=False)] = None,
     alpha: Annotated[float, typer.Option(min=0.0, max=1.0, help="Opacity of the tint.")] = 0.4,
-    threshold: Annotated[float | None, typer.Option(help="Foreground probability from which a pixel counts.")] = None,
-    policy: Annotated[Literal["all", "latest"], typer.Option(help="Segment every frame, or drop what cannot keep up.")] = "all",
+    threshold: Annotated[
+        float | None, typer.Option(help="Foreground probability from which a pixel counts; the model's own when left out.", show_default=False)
+    ] = None,
+    temporal: Annotated[
+        Literal["hysteresis", "none"] | None,
+        typer.Option(help="Hold back what shows in single frames only; the default for video.", show_default=False),
+    ] = None,
+    policy: Annotated[
+        Literal["all", "latest"] | None,
+        typer.Option(help="Segment every frame (default of files), or the newest and drop the rest (live).", show_default=False),
+    ] = None,
+    realtime: Annotated[bool, typer.Option("--realtime", help="Play a file as if it were live.")] = False,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="End after so many frames of every source.", show_default=False)] = None,
+    stall_timeout: Annotated[float, typer.Option(help="Seconds without a picture after which a live source is opened again.")] = 5.0,
+    restarts: Annotated[int, typer.Option(min=-1, help="How often in a row it is opened again before it counts as lost; -1 for ever.")] = 30,
+    rtsp_transport: Annotated[Literal["tcp", "udp"], typer.Option(help="How an RTSP source sends its pictures.")] = "tcp",
     trust: Trust = False,
     cuda_driver: CudaDriver = "auto",
     as_json: Json = False,
 ) -> None:
-    """Put the mask on a video, an image or a folder of images.
+    """Put the mask on video, live or from files, on an image or a folder of images.
 
-    Without --output the overlay is written to NAME-overlay.mp4 (or .png, of a single image) in the current folder.
+    Without --output the overlay of a file is written to NAME-overlay.mp4 (or .png, of a single image) in the current folder. Several
+    sources share one engine; their files are numbered: out-1.mp4, out-2.mp4.
     """
-    if (video is None) == (source is None):
-        raise UsageError("run: wanted either --video FILE or --source SOURCE")
-    from qtseg_edge.report import run_document, run_rows
-    from qtseg_edge.runtime import Pipeline, Segmenter, open_backend, open_source
-    from qtseg_edge.runtime.sinks import default_output, open_sinks
+    from qtseg_edge.report import run_document, run_tables
+    from qtseg_edge.runtime import Pipeline, open_backend, open_source
+    from qtseg_edge.runtime.monitor import Monitor
+    from qtseg_edge.runtime.sources import LiveOptions
+    from qtseg_edge.runtime.streams import StreamOptions, open_streams
+    from qtseg_edge.runtime.systemd import Notifier
 
+    texts = _sources(video, camera, source or [])
+    live = LiveOptions(realtime, stall_timeout, restarts, rtsp_transport)
     interrupt_once()
-    text = str(video) if video else str(source)
-    with open_source(text) as opened, open_backend(model, device, trust=trust, cuda_driver=cuda_driver) as backend:
-        segmenter = Segmenter(backend, threshold)
-        outputs = output or [default_output(opened.info)]
-        sinks = open_sinks(outputs, opened.info)
+    with ExitStack() as stack:
+        sources = [stack.enter_context(open_source(text, live, notice)) for text in texts]
+        backend = stack.enter_context(open_backend(model, device, trust=trust, cuda_driver=cuda_driver))
+        monitor, notifier = Monitor(backend.name, backend.spec.card.name), Notifier()
+        streams = open_streams(sources, backend, output or [], StreamOptions(threshold, policy, temporal))
         notice(f"{backend.spec.card.name} on {backend.name}. {NOTICE}")
-        with progress("run", "frames", opened.info.frames) as advance:
-            report = Pipeline(opened, segmenter, sinks, alpha, policy, advance).run()
+        counts = [opened.info.frames for opened in sources]
+        with progress("run", "frames", None if None in counts else sum(count or 0 for count in counts)) as advance:
+            pipeline = Pipeline(
+                streams,
+                alpha,
+                monitor=monitor,
+                on_frame=_told(advance, monitor, notifier),
+                on_failure=lambda name, error: notice(f"qtseg-edge: {name} stopped: {error}"),
+                max_frames=max_frames,
+            )
+            notifier.ready()
+            report = pipeline.run()
+            notifier.stopping()
         if as_json:
-            print_json(run_document(report, backend, text, outputs))
+            print_json(run_document(report, backend.spec))
         else:
-            print_table(*run_rows(report, outputs))
+            print_tables(run_tables(report))
     if report.error is not None:
         raise report.error
     if report.interrupted:
         notice(f"qtseg-edge: interrupted; {'the outputs hold every frame up to here' if report.frames else 'nothing was written'}")
         raise typer.Exit(INTERRUPTED)
+
+
+def _sources(video: str | None, camera: int | None, sources: list[str]) -> list[str]:
+    texts = [*([] if video is None else [video]), *([] if camera is None else [f"v4l2:///dev/video{camera}"]), *sources]
+    if not texts:
+        raise UsageError("run: wanted --video FILE, --camera N or --source URI; try it with: qtseg-edge run --source testsrc:// -o null://")
+    return texts
+
+
+def _told(advance: OnProgress, monitor: Monitor, notifier: Notifier) -> Callable[[int], None]:
+    """Tells the user and systemd how the run is doing, at every result."""
+    note, due = "", 0.0
+
+    def on_frame(frames: int) -> None:
+        nonlocal note, due
+        notifier.alive()
+        now = time.monotonic()
+        if now >= due:
+            due = now + _NOTE_EVERY_SECONDS
+            note = monitor.snapshot().note()
+            notifier.status(f"{frames} frames; {note}")
+        advance(frames, note=note)
+
+    return on_frame

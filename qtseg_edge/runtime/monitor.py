@@ -53,6 +53,14 @@ class Snapshot:
     sinks: tuple[SinkSnapshot, ...]
     latencies: dict[str, LatencyHistogram]
 
+    def note(self) -> str:
+        """One line for who watches the run: what is wrong, else how old the newest picture is and how many were left out."""
+        down = [f"{stream.name}: {stream.status.reason}" for stream in self.streams if not stream.status.up]
+        down += [f"{sink.name}: stopped" for sink in self.sinks if sink.error]
+        ages = [stream.age_s for stream in self.streams if stream.status.up and stream.age_s is not None]
+        dropped = sum(sum(stream.dropped.values()) for stream in self.streams)
+        return "; ".join([*down, *([f"age {max(ages) * 1e3:.0f} ms"] if ages else []), *([f"{dropped} dropped"] if dropped else [])])
+
 
 @dataclass
 class _Stream:

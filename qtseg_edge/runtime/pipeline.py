@@ -29,13 +29,13 @@ from qtseg_edge.runtime.temporal.filter import TemporalFilter
 from qtseg_edge.runtime.timing import Percentiles
 
 _CAPACITY = 2  # of a file's hand-offs: one frame in work, one ready
-_FINALISE_SECONDS = 1.8  # after an interrupt; whoever stops a service waits no longer than 2
-_JOIN_SECONDS = 1.0  # for a source that does not give up its thread; nothing of it is needed any more
+_FINALISE_SECONDS = 1.6  # after an interrupt; whoever stops a service waits no longer than 2
+_JOIN_SECONDS = 0.2  # for a source that does not give up its thread; nothing of it is needed any more
 
 
 @dataclass(frozen=True)
 class Stream:
-    """One source with what is done to its frames. Its parts belong to the run; source and backend are closed by their owner.
+    """One source with what is done to its frames. Its parts belong to the run, which ends them; the backend is closed by its owner.
 
     policy: None takes every frame of a file and the newest of a live source.
     """
@@ -286,6 +286,8 @@ class Pipeline:
                     if not worker.join(_left(deadline)):
                         worker.cancel()
                         self._record(QtsegError(f"{worker.sink.name}: was not finalised within 2 s; its end may be missing"))
+                for lane in self._lanes:
+                    lane.stream.source.close()  # frees a reader that waits for its next picture
                 deadline = time.perf_counter() + _JOIN_SECONDS
                 for thread in captures:
                     thread.join(_left(deadline))

@@ -9,11 +9,16 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from qtseg_edge.runtime.backend import Backend
+from qtseg_edge.runtime.fake import FakeBackend
 from qtseg_edge.runtime.frames import Frame, Source, SourceInfo
+from qtseg_edge.runtime.handoff import Policy
 from qtseg_edge.runtime.overlay import Overlay
+from qtseg_edge.runtime.pipeline import Stream
 from qtseg_edge.runtime.results import Result
-from qtseg_edge.runtime.segmenter import Segmentation
+from qtseg_edge.runtime.segmenter import Segmentation, Segmenter
 from qtseg_edge.runtime.sinks.base import Sink
+from qtseg_edge.runtime.temporal.filter import TemporalFilter
 from tests.media import numbered_frames
 
 Uint8 = NDArray[np.uint8]
@@ -35,6 +40,12 @@ def result_of(rgb: Uint8, mask: Uint8 | None = None, index: int = 0, *, classes:
     segmentation = Segmentation(mask, np.full(mask.shape, confidence, np.uint8), 0.0, 0.0, 0.0)
     names = ("background", "polyp", "instrument")[:classes]
     return Result(frame_of(rgb, index, **frame), segmentation, Overlay(COLOURS[:classes], 0.4), names)  # type: ignore[arg-type]
+
+
+def stream(source: Source, *sinks: Sink, backend: Backend | None = None, policy: Policy | None = None) -> Stream:
+    """What every frame shows is let through."""
+    segmenter = Segmenter(backend or FakeBackend())
+    return Stream(source, segmenter, TemporalFilter(2, segmenter.cut, hysteresis=False), list(sinks), policy)
 
 
 class ListSource(Source):

@@ -51,7 +51,7 @@ def interrupted(video: Path, folder: Path, number: signal.Signals, times: int = 
     """Interrupt a run once its files grow."""
     process = started(video, folder, "-o", "a.mp4", "-o", "a.jsonl", "-o", "masks/", "--json")
     try:
-        wait_until(lambda: len(list(folder.glob("masks/*"))) > 100 and list(folder.glob(".a.*.part.mp4")), process)
+        wait_until(lambda: len(list(folder.glob("masks/*"))) > 100 and (folder / "a.recording.mp4").exists(), process)
         for _ in range(times):
             process.send_signal(number)
             time.sleep(0.005)
