@@ -33,7 +33,7 @@ STEADY_IOU = 0.9  # of the labels of two frames after each other, from which a m
 
 @dataclass
 class ShownEvent:
-    """A region that was shown: indices and times (s) of the frames that showed it. is_true: it hit or lay on a lesion in one of them at least."""
+    """A region that was shown: indices and times (s) of the frames that showed it. is_true: in one of them it hit or lay on a lesion."""
 
     number: int
     class_index: int

@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 
 from qtseg_edge.data import by_stem, image_files, read_labelled_image, read_mask
 from qtseg_edge.errors import QtsegError, UsageError
-from qtseg_edge.runtime.frames import Frame, SourceInfo
+from qtseg_edge.runtime.frames import Frame
 from qtseg_edge.runtime.sources import open_source
 
 Uint8 = NDArray[np.uint8]
 
 
 class LabelledSequence:
-    """frames: a video or a folder of images. masks: a folder. fps: frames per second of a folder, which tells no time; a video tells its own.
+    """frames: a video or a folder of images. masks: a folder. fps: frames per second of a folder; a video tells its own times.
 
     Masks of a video are found by the number that ends their name, from 0 or 1 and without gaps; those of a folder by the frame's name.
-    Raises UsageError where a frame has no mask, as far as that is known without reading, and QtsegError where the video does not open.
+    Raises UsageError where a frame has no mask, and QtsegError where the video does not open. How many frames a video has, and whether
+    there are as many masks, only reading it tells: what a file announces is an estimate where its frames are not equally long.
     """
 
     def __init__(self, frames: Path, masks: Path, fps: float | None = None) -> None:
@@ -40,13 +41,17 @@ class LabelledSequence:
             self._images = None
             self._masks = _masks_by_number(masks)
             with open_source(self.name) as source:
-                self.rate = _require_about(source.info, masks, len(self._masks))
+                if source.info.images:
+                    raise UsageError(f"{frames}: wanted a video or a folder of frames, got a single image")
+                self.rate = source.info.rate
 
     def __len__(self) -> int:
         return len(self._masks)
 
     def pairs(self, classes: int) -> Iterator[tuple[Frame, Uint8]]:
-        """Every frame with its class indices (h, w), below `classes`. Raises QtsegError at the frame where they turn out not to fit."""
+        """Every frame with its class indices (h, w), below `classes`. Raises QtsegError at the frame where they turn out not to fit,
+        UsageError where there are more frames than masks, or fewer.
+        """
         count = 0
         for frame in self._frames():
             if frame.index >= len(self._masks):
@@ -71,15 +76,20 @@ class LabelledSequence:
             rgb = read_labelled_image(path)
             yield Frame(rgb, index, index / self.rate, self.name, (time.perf_counter() - started) * 1e3, started)
 
-    def _uneven(self, frames: str) -> QtsegError:
-        return _uneven(self.name, frames, self._masks_folder, len(self._masks))
+    def _uneven(self, frames: str) -> UsageError:
+        return UsageError(
+            f"{self.name}: has {frames} frames, {self._masks_folder} has {len(self._masks)} masks; "
+            "every frame needs one, an empty one where there is nothing"
+        )
 
 
 def natural_order(paths: list[Path]) -> list[Path]:
     """By name, numbers in it by their value: frame 2 before frame 10."""
-    return sorted(
-        paths, key=lambda path: [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"([0-9]+)", path.stem)]
-    )
+
+    def parts(path: Path) -> list[int | str]:
+        return [int(part) if number % 2 else part for number, part in enumerate(re.split(r"([0-9]+)", path.stem))]
+
+    return sorted(paths, key=parts)
 
 
 def _masks_by_name(images: list[Path], folder: Path) -> list[Path]:
@@ -120,18 +130,3 @@ def _rate_of_folder(frames: Path, fps: float | None) -> Fraction:
     if not 0.01 <= fps <= 1000:
         raise UsageError(f"--fps: wanted 0.01 to 1000 frames per second, got {fps:g}")
     return Fraction(fps).limit_denominator(1001)
-
-
-def _require_about(info: SourceInfo, folder: Path, masks: int) -> Fraction:
-    """The rate. What a file announces may be off by some frames; more than a second is told before a model is loaded."""
-    if info.images:
-        raise UsageError(f"{info.name}: wanted a video or a folder of frames, got a single image")
-    if info.frames is not None and abs(info.frames - masks) > info.rate:
-        raise _uneven(info.name, f"about {info.frames}", folder, masks)
-    return info.rate
-
-
-def _uneven(name: str, frames: str, folder: Path, masks: int) -> UsageError:
-    return UsageError(
-        f"{name}: has {frames} frames, {folder} has {masks} masks; every frame needs one, an empty one where there is nothing"
-    )

@@ -40,6 +40,7 @@ def timeline_picture(evaluation: SequenceEvaluation) -> bytes:
     axes.set_xlim(evaluation.times[0], evaluation.times[0] + evaluation.seconds)
     axes.set_xlabel("seconds")
     axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)  # a grid line through a bar would look like a gap
     axes.set_title(_title(evaluation), fontsize=9)
     patches = [
         Patch(color=_TRUTH, label="labelled"),
