@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 from qtseg_edge import __version__
 from qtseg_edge.cli import app
 from qtseg_edge.console import print_table, progress
-from qtseg_edge.runtime.pipeline import STAGES
+from qtseg_edge.runtime.monitor import STAGES
 from tests.media import decoded, numbered_frame, numbered_frames, write_video
 
 ROOT = Path(__file__).parents[1]
@@ -109,7 +110,7 @@ def test_the_table_tells_frames_rate_files_and_the_latency_of_every_stage(folder
     result = run("--video", "clip.mp4", "-o", "a.mp4", "-o", "masks/")
     lines = result.stdout.splitlines()
     assert lines[0].startswith("12 frames in ")
-    assert lines[0].endswith("fps; foreground in 12; written: a.mp4, masks/")
+    assert lines[0].endswith("fps; foreground in 10; written: a.mp4, masks/")  # two frames are held back
     assert lines[1].split() == ["ms", "mean", "p50", "p95", "p99", "max"]
     assert [line.split("  ")[0].strip() for line in lines[2:]] == list(STAGES)
     assert result.stderr == "fake on fake. Research use only. Not a medical device.\n"
@@ -118,13 +119,15 @@ def test_the_table_tells_frames_rate_files_and_the_latency_of_every_stage(folder
 def test_json_is_the_whole_of_standard_output(folder: Path) -> None:
     result = run("--video", "clip.mp4", "-o", "null://", "--json")
     document: dict[str, Any] = json.loads(result.stdout)
-    assert document["frames"] == document["foreground_frames"] == 12
+    assert (document["frames"], document["foreground_frames"]) == (12, 10)  # two are held back by the temporal filter
     assert (document["dropped"], document["interrupted"], document["error"]) == (0, False, None)
-    assert (document["model"], document["device"], document["source"], document["outputs"]) == ("fake", "fake", "clip.mp4", ["null://"])
+    assert (document["model"], document["device"]) == ("fake", "fake")
+    assert document["sources"] == [{"source": "clip.mp4", "frames": 12, "foreground_frames": 10, "dropped": {}, "reopened": 0}]
+    assert document["outputs"] == [{"output": "null://", "written": 12, "error": None}]
     assert document["version"] == __version__
     assert document["fps"] == pytest.approx(12 / document["seconds"], rel=0.05)
     assert list(document["latency_ms"]) == list(STAGES)
-    assert {stage["count"] for stage in document["latency_ms"].values()} == {12}
+    assert {stage: values["count"] for stage, values in document["latency_ms"].items()} == {**dict.fromkeys(STAGES, 12), "draw": 0}
     assert set(document["latency_ms"]["infer"]) == {"count", "mean", "p50", "p95", "p99", "max"}
 
 
@@ -140,11 +143,63 @@ def test_json_tells_the_error_as_well(folder: Path) -> None:
     assert 0 < document["frames"] < 100
 
 
-@pytest.mark.parametrize("options", [[], ["--video", "clip.mp4", "--source", "clip.mp4"]])
-def test_exactly_one_input_is_wanted(folder: Path, options: list[str]) -> None:
-    result = run(*options)
+def test_a_source_is_wanted(folder: Path) -> None:
+    result = run()
     assert result.exit_code == 2
-    assert result.stderr == "qtseg-edge: run: wanted either --video FILE or --source SOURCE\n"
+    assert result.stderr.startswith("qtseg-edge: run: wanted --video FILE, --camera N or --source URI;")
+
+
+def test_several_sources_have_outputs_of_their_own_and_a_line_each(folder: Path) -> None:
+    write_video(folder / "other.mp4", numbered_frames(7))
+    result = run("--video", "clip.mp4", "--source", "other.mp4", "-o", "out.mp4", "-o", "out.jsonl")
+    assert result.exit_code == 0, result.output
+    assert [len(decoded(folder / f"out-{number}.mp4")) for number in (1, 2)] == [12, 7]
+    assert [len((folder / f"out-{number}.jsonl").read_text(encoding="utf-8").splitlines()) for number in (1, 2)] == [12, 7]
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["clip.mp4", "12", "0"] in lines and ["other.mp4", "7", "0"] in lines
+
+
+def test_no_output_takes_the_place_of_another_source(folder: Path) -> None:
+    write_video(folder / "out-1.mp4", numbered_frames(7))
+    before = (folder / "out-1.mp4").read_bytes()
+    result = run("--source", "clip.mp4", "--source", "out-1.mp4", "-o", "out.mp4")
+    assert result.exit_code == 2 and "is the input itself" in result.stderr
+    assert (folder / "out-1.mp4").read_bytes() == before
+    assert sorted(path.name for path in folder.iterdir() if "out" in path.name) == ["out-1.mp4"]
+
+
+def test_without_the_temporal_filter_every_frame_shows_what_the_network_marked(folder: Path) -> None:
+    result = run("--video", "clip.mp4", "-o", "null://", "--temporal", "none", "--json")
+    assert json.loads(result.stdout)["foreground_frames"] == 12
+
+
+def test_a_test_picture_runs_as_a_camera_does(folder: Path) -> None:
+    result = run("--source", "testsrc://160x120@60", "-o", "out.jsonl", "--max-frames", "30", "--json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    lines = [json.loads(line) for line in (folder / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert document["frames"] == len(lines) and document["frames"] + document["dropped"] == 30
+    assert all(0 < line["age_ms"] < 2000 for line in lines)
+
+
+def test_a_file_played_as_if_live_takes_its_time(folder: Path) -> None:
+    started = time.perf_counter()
+    result = run("--video", "clip.mp4", "--realtime", "-o", "null://", "--json")
+    document = json.loads(result.stdout)
+    assert time.perf_counter() - started > 11 / 25
+    assert document["frames"] + document["dropped"] == 12
+
+
+def test_a_live_source_wants_an_output(folder: Path) -> None:
+    result = run("--source", "testsrc://160x120@60")
+    assert result.exit_code == 2
+    assert "a live source needs --output" in result.stderr
+
+
+def test_a_camera_that_is_not_there_names_the_cure(folder: Path) -> None:
+    result = run("--camera", "77", "-o", "null://")
+    assert result.exit_code == 3
+    assert "there is no camera /dev/video77; see which there are: v4l2-ctl --list-devices" in result.stderr
 
 
 @pytest.mark.parametrize("output", ["clip.mp4", "./clip.mp4", "link.mp4"])

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 _NOTE_EVERY_SECONDS = 0.5
 _SOURCES = "A path, a directory of images, a quoted pattern, 0, v4l2://, csi://, gst://, rtsp://, http(s):// or testsrc://; repeatable."
-_OUTPUTS = (
-    "out.mp4, masks/, out.jsonl, out.events.jsonl, out.coco.json, out.png, web://127.0.0.1:8080, display://, rtsp:// or null://; repeatable."
-)
+_OUTPUTS = "out.mp4, masks/, out.jsonl, out.events.jsonl, out.coco.json, out.png, web://127.0.0.1:8080, display://, rtsp:// or null://; repeatable."
 
 
 def run(
@@ -35,7 +33,8 @@ def run(
     output: Annotated[list[str] | None, typer.Option("--output", "-o", metavar="URI", help=_OUTPUTS, show_default=False)] = None,
     alpha: Annotated[float, typer.Option(min=0.0, max=1.0, help="Opacity of the tint.")] = 0.4,
     threshold: Annotated[
-        float | None, typer.Option(help="Foreground probability from which a pixel counts; the model's own when left out.", show_default=False)
+        float | None,
+        typer.Option(help="Foreground probability from which a pixel counts; the model's own when left out.", show_default=False),
     ] = None,
     temporal: Annotated[
         Literal["hysteresis", "none"] | None,
@@ -48,7 +47,9 @@ def run(
     realtime: Annotated[bool, typer.Option("--realtime", help="Play a file as if it were live.")] = False,
     max_frames: Annotated[int | None, typer.Option(min=1, help="End after so many frames of every source.", show_default=False)] = None,
     stall_timeout: Annotated[float, typer.Option(help="Seconds without a picture after which a live source is opened again.")] = 5.0,
-    restarts: Annotated[int, typer.Option(min=-1, help="How often in a row it is opened again before it counts as lost; -1 for ever.")] = 30,
+    restarts: Annotated[
+        int, typer.Option(min=-1, help="How often in a row it is opened again before it counts as lost; -1 for ever.")
+    ] = 30,
     rtsp_transport: Annotated[Literal["tcp", "udp"], typer.Option(help="How an RTSP source sends its pictures.")] = "tcp",
     trust: Trust = False,
     cuda_driver: CudaDriver = "auto",
@@ -82,7 +83,7 @@ def run(
                 alpha,
                 monitor=monitor,
                 on_frame=_told(advance, monitor, notifier),
-                on_failure=lambda name, error: notice(f"qtseg-edge: {name} stopped: {error}"),
+                on_failure=lambda error: notice(f"qtseg-edge: {error}; the other outputs go on"),
                 max_frames=max_frames,
             )
             notifier.ready()

@@ -104,8 +104,8 @@ class _Lane:
 class Pipeline:
     """One run. `run` may be called once.
 
-    on_frame(pictures so far), at every result, and on_failure(sink's name, error) are called in threads of the run. alpha: opacity of the tint.
-    max_frames: of every source, None for all.
+    on_frame(pictures so far), at every result, and on_failure(error), where an output fails and others go on, are called in threads of the
+    run. alpha: opacity of the tint. max_frames: of every source, None for all.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Pipeline:
         *,
         monitor: Monitor | None = None,
         on_frame: Callable[[int], None] = lambda _: None,
-        on_failure: Callable[[str, BaseException], None] = lambda _name, _error: None,
+        on_failure: Callable[[BaseException], None] = lambda _: None,
         max_frames: int | None = None,
     ) -> None:
         self._backend = streams[0].segmenter.backend
@@ -236,7 +236,13 @@ class Pipeline:
         self._monitor.segmented(result)
         if frame.has_signal:
             age_ms = (restored - frame.captured_at) * 1e3
-            latencies = {"decode": frame.decode_ms, "prepare": job.prepare_ms, "infer": infer_ms, "restore": restore_ms, "frame age": age_ms}
+            latencies = {
+                "decode": frame.decode_ms,
+                "prepare": job.prepare_ms,
+                "infer": infer_ms,
+                "restore": restore_ms,
+                "frame age": age_ms,
+            }
             for stage, latency in latencies.items():
                 if latency is not None:
                     self._monitor.latency(stage, latency)
@@ -297,8 +303,9 @@ class Pipeline:
 
     def _sink_failed(self, sink: Sink, error: BaseException) -> None:
         self._record(error)
-        self._on_failure(sink.name, error)
-        if not any(worker.is_working for lane in self._lanes for worker in lane.workers):
+        if any(worker.is_working for lane in self._lanes for worker in lane.workers):
+            self._on_failure(error)
+        else:
             self._stop()
 
     def _record(self, error: BaseException) -> None:

@@ -143,12 +143,12 @@ def test_an_output_that_fails_is_abandoned_and_the_others_go_on(place: int, fail
 
 
 def test_a_failure_is_told_when_it_happens_not_at_the_end() -> None:
-    told: list[tuple[str, str, int]] = []
+    told: list[tuple[str, int]] = []
     good, broken = ListSink(), ListSink(fail_at=2, error=QtsegError("disk full"))
     source = ListSource(40, seconds=0.005)
-    Pipeline([stream(source, good, broken)], on_failure=lambda name, error: told.append((name, str(error), len(good.results)))).run()
-    ((name, error, written),) = told
-    assert (name, error) == ("list", "disk full")
+    Pipeline([stream(source, good, broken)], on_failure=lambda error: told.append((str(error), len(good.results)))).run()
+    ((error, written),) = told
+    assert error == "disk full"
     assert written < 20
     assert len(good.results) == 40
 

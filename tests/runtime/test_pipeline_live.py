@@ -20,7 +20,7 @@ from qtseg_edge.runtime.frames import Frame, Source
 from qtseg_edge.runtime.monitor import LATE
 from qtseg_edge.runtime.pipeline import Stream
 from qtseg_edge.spec import ModelSpec
-from tests.media import number_of, numbered_frames
+from tests.media import number_of, numbered_frame
 from tests.runtime.stand_ins import ListSink, ListSource, frame_of, info, stream
 
 pytestmark = [pytest.mark.timeout(30), pytest.mark.usefixtures("no_thread_is_left")]
@@ -36,13 +36,12 @@ class Camera(Source):
         self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[Frame]:
-        rgbs = numbered_frames(self._count)
         due = time.perf_counter()
-        for index, rgb in enumerate(rgbs):
+        for index in range(self._count):
             if self._closed.wait(max(0.0, due - time.perf_counter())):
                 return
             due += self._seconds
-            blank = index in self._blank
+            rgb, blank = numbered_frame(index % 1000), index in self._blank
             yield replace(frame_of(np.zeros_like(rgb) if blank else rgb, index, source="camera"), has_signal=not blank)
         if self._error:
             raise self._error
