@@ -7,12 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from qtseg_edge.errors import MissingError, UsageError
+from qtseg_edge.errors import MissingError, SourceLostError, UsageError
 from qtseg_edge.runtime.frames import Source
 from qtseg_edge.runtime.sources.files import open_files
+from qtseg_edge.runtime.sources.opening import opened_within
 from qtseg_edge.runtime.sources.realtime import Realtime
 from qtseg_edge.runtime.sources.supervised import Patience, Supervised
 from qtseg_edge.runtime.sources.uri import SourceUri, parse
+
+_LONGEST_STALL_S = 3600
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,9 @@ def open_source(text: str, options: LiveOptions | None = None, on_event: Callabl
     or nothing there), MissingError (no such package or camera), SourceLostError (nobody answers at an address), QtsegError (not readable).
     """
     options = options or LiveOptions()
-    if options.stall_timeout_s <= 0 or options.restarts < -1:
+    if not 0 < options.stall_timeout_s <= _LONGEST_STALL_S or options.restarts < -1:
         given = f"{options.stall_timeout_s:g} s and {options.restarts} restarts"
-        raise UsageError(f"{given}: wanted a stall timeout above 0, and -1 restarts (for ever) or more")
+        raise UsageError(f"{given}: wanted a stall timeout above 0 and up to {_LONGEST_STALL_S} s, and -1 restarts (for ever) or more")
     uri = parse(text)
     if uri.kind == "files":
         source = open_files(uri.value)
@@ -45,9 +48,10 @@ def open_source(text: str, options: LiveOptions | None = None, on_event: Callabl
 
         source = PatternSource(uri.value, uri.name)
     else:
-        source = _open(uri, options)
+        patience = Patience(options.stall_timeout_s, max(Patience.open_s, 2 * options.stall_timeout_s), options.restarts)
+        source = opened_within(patience.open_s, lambda: _open(uri, options), uri.name)
         if source.info.live:
-            source = _supervised(source, uri, options, on_event)
+            source = Supervised(source, lambda: _open_again(uri, options), patience, on_event)
     if not options.realtime:
         return source
     if source.info.live:
@@ -56,9 +60,12 @@ def open_source(text: str, options: LiveOptions | None = None, on_event: Callabl
     return Realtime(source)
 
 
-def _supervised(source: Source, uri: SourceUri, options: LiveOptions, on_event: Callable[[str], None]) -> Supervised:
-    patience = Patience(options.stall_timeout_s, open_s=max(Patience.open_s, 2 * options.stall_timeout_s), restarts=options.restarts)
-    return Supervised(source, lambda: _open(uri, options), patience, on_event)
+def _open_again(uri: SourceUri, options: LiveOptions) -> Source:
+    source = _open(uri, options)
+    if not source.info.live:
+        source.close()
+        raise SourceLostError(f"{uri.name}: was a live stream, and is a file now")
+    return source
 
 
 def _open(uri: SourceUri, options: LiveOptions) -> Source:

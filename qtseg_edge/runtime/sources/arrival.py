@@ -39,9 +39,9 @@ class ArrivalClock:
     def _undelayed(self, stamp: float, now: float) -> float:
         if self._last is not None:
             step, passed = stamp - self._last[0], now - self._last[1]
-            if 0 <= step <= passed + _JUMP_SECONDS:
+            if -_JUMP_SECONDS <= step <= passed + _JUMP_SECONDS:  # a little backwards: pictures that refer to later ones come after them
                 self._least = min(self._least + _FORGOTTEN_SHARE * passed, now - stamp)
-            else:  # the sender set its clock, or its pictures come out of order
+            else:  # the sender set its clock
                 self._least = now - stamp
         else:
             self._least = now - stamp

@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -43,7 +42,7 @@ class Camera(Source):
                 bgr = self._capture.retrieve()[1] if grabbed else None
             if bgr is None:
                 raise SourceLostError(f"{self.info.name}: gives no more pictures")
-            rgb = _rgb(bgr)
+            rgb = _rgb(bgr, self.info.name)
             decode_ms = (time.perf_counter() - captured_at) * 1e3
             yield Frame(rgb, index, clock.time_of(captured_at), self.info.name, decode_ms, captured_at)
             index += 1
@@ -54,28 +53,26 @@ class Camera(Source):
 
 def open_camera(device: str, name: str) -> Camera:
     """device: an index or a path. Raises MissingError where there is none, or none that this user may use."""
-    path = Path(f"/dev/video{device}" if device.isdecimal() else device)
+    target = int(device) if device.isdecimal() else device
+    path = f"/dev/video{target}" if isinstance(target, int) else device
     if sys.platform == "linux":
         _require_device(path, name)
-    target = int(device) if device.isdecimal() else device
     capture = cv2.VideoCapture(target, cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY)
-    if not capture.isOpened():
-        raise MissingError(f"{name}: {path} gives no pictures, or another program has it; see who: fuser -v {path}")
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     _prefer_speed(capture)
-    return Camera(capture, name)
+    return _begun(capture, name, MissingError(f"{name}: {path} gives no pictures, or another program has it; see who: fuser -v {path}"))
 
 
 def open_csi(number: int, name: str) -> Camera:
     """A camera on a Jetson's CSI port. Raises MissingError where OpenCV lacks GStreamer, or there is no such camera."""
     broken = MissingError(f"{name}: no CSI camera {number} gives pictures; check its cable, and try it with: nvgstcapture-1.0")
-    return Camera(_gstreamer(csi_pipeline(number), name, broken), name)
+    return _begun(_gstreamer(csi_pipeline(number), name), name, broken)
 
 
 def open_gst(pipeline: str, name: str) -> Camera:
     """A pipeline as gst-launch-1.0 takes it. Raises MissingError (OpenCV lacks GStreamer), QtsegError (the pipeline does not run)."""
     broken = QtsegError(f"{name}: the pipeline does not run; try it with: gst-launch-1.0 PIPELINE ! fakesink")
-    return Camera(_gstreamer(with_appsink(pipeline), name, broken), name)
+    return _begun(_gstreamer(with_appsink(pipeline), name), name, broken)
 
 
 def csi_pipeline(number: int) -> str:
@@ -91,20 +88,30 @@ def with_appsink(pipeline: str) -> str:
     return f"{pipeline.rstrip().rstrip('!').rstrip()} ! videoconvert ! video/x-raw,format=BGR ! {_APPSINK}"
 
 
-def _gstreamer(pipeline: str, name: str, broken: QtsegError) -> cv2.VideoCapture:
+def _gstreamer(pipeline: str, name: str) -> cv2.VideoCapture:
     if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
         raise MissingError(
             f"{name}: this OpenCV {cv2.__version__} was built without GStreamer; on a Jetson use JetPack's own (pip uninstall "
             "opencv-python-headless in a venv made with --system-site-packages), on Debian or Ubuntu: apt install python3-opencv"
         )
-    capture = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
-    if not capture.isOpened():
-        raise broken
-    return capture
+    return cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
 
 
-def _require_device(path: Path, name: str) -> None:
-    if not path.exists():
+def _begun(capture: cv2.VideoCapture, name: str, broken: QtsegError) -> Camera:
+    """The first picture is thrown away: many a device opens, and then gives none, or one that cannot be read."""
+    try:
+        picture = capture.read()[1] if capture.isOpened() else None
+        if picture is None:
+            raise broken
+        _rgb(picture, name)
+    except BaseException:
+        capture.release()
+        raise
+    return Camera(capture, name)
+
+
+def _require_device(path: str, name: str) -> None:
+    if not os.path.exists(path):
         raise MissingError(f"{name}: there is no camera {path}; see which there are: v4l2-ctl --list-devices")
     if not os.access(path, os.R_OK | os.W_OK):
         raise MissingError(f"{name}: {path} is not open to you; join its group and log in again: sudo usermod -aG video $USER")
@@ -117,7 +124,10 @@ def _prefer_speed(capture: cv2.VideoCapture) -> None:
         capture.set(cv2.CAP_PROP_FOURCC, _MJPG)
 
 
-def _rgb(picture: NDArray[Any]) -> NDArray[np.uint8]:
-    """From OpenCV's BGR, or the grey that some pipelines give."""
-    code = cv2.COLOR_GRAY2RGB if picture.ndim == 2 or picture.shape[2] == 1 else cv2.COLOR_BGR2RGB
-    return cv2.cvtColor(picture, code)  # type: ignore[return-value]
+def _rgb(picture: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    """From BGR. What else comes, OpenCV does not tell: one channel may be grey, NV12 or the bytes of a JPEG, four may be RGBA or BGRA."""
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        came = "x".join(str(side) for side in picture.shape)
+        cure = "put in front of the pipeline's appsink: videoconvert ! video/x-raw,format=BGR"
+        raise QtsegError(f"{name}: gives pictures of {came} {picture.dtype}, wanted BGR of 8 bits; {cure}")
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]

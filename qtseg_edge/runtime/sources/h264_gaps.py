@@ -11,17 +11,23 @@ _SLICE_HEAD_BYTES = 24  # all that is read of a slice, with room for escapes
 
 
 class GapFinder:
-    """Follows `frame_num`, which counts the pictures that others refer to. Reads Annex B (RTSP, MPEG-TS); sees no gap in anything else."""
+    """Follows `frame_num`, which counts the pictures that others refer to. Reads Annex B (RTSP, MPEG-TS); sees no gap in anything else.
+
+    It wraps, at 16 or later: as many lost pictures at once leave no gap, nor does a lost key frame just where it begins anew.
+    """
 
     def __init__(self, extradata: bytes | None) -> None:
+        self._annex_b = not extradata or extradata[0] != 1
         self._bits: int | None = None  # of frame_num; None: unknown, or the encoder may leave numbers out
-        self._planes = False
+        self._planes = self._fields = False
         self._reference: int | None = None  # frame_num of the newest picture that others refer to
         if extradata:
             self.is_gap_before(extradata)
 
     def is_gap_before(self, packet: bytes) -> bool:
         """Whether a picture that others refer to is missing between the packet before and this one. Every packet is to be given."""
+        if not self._annex_b:  # lengths instead of start codes, and some of them look like one
+            return False
         for start in _START.finditer(packet):
             first = start.end()
             if first >= len(packet):
@@ -45,7 +51,10 @@ class GapFinder:
         except EOFError:
             return False
         before = self._reference
-        is_gap = (head & 31) != _IDR_SLICE and before is not None and (number - before) % (1 << self._bits) > 1
+        is_gap = False
+        if (head & 31) != _IDR_SLICE and before is not None:
+            step = (number - before) % (1 << self._bits)
+            is_gap = step != 1 and not (step == 0 and self._fields)  # the second field of a picture has the number of the first
         if head >> 5 & 3:
             self._reference = number
         return is_gap
@@ -58,6 +67,9 @@ class GapFinder:
             self._planes = _skip_high_profile(bits) if profile in _HIGH_PROFILES else False
             width = bits.unsigned() + 4
             self._bits = None if _allows_gaps(bits) or width > 16 else width
+            bits.unsigned()  # width and height in macroblocks
+            bits.unsigned()
+            self._fields = bits.take(1) == 0
         except EOFError:
             self._bits = None
 

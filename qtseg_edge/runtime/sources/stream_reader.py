@@ -28,7 +28,7 @@ Transport = Literal["tcp", "udp"]
 # Not nobuffer: it throws away what was read to learn the stream's form, most often the only key frame for seconds.
 _OPTIONS = {"analyzeduration": "500000"}  # microseconds; all that FFmpeg would take by itself is waited for by whoever opens
 _RTSP_OPTIONS = {"reorder_queue_size": "16", "max_delay": "100000"}  # UDP: packets and microseconds to wait for one that is late
-_STAMPED_FORMATS = frozenset({"rtsp", "flv"})  # their times are the sender's; those of others may be made up from a rate
+_STAMPED_FORMATS = frozenset({"rtsp", "flv", "mpegts"})  # their times are the sender's; those of others may be made up from a rate
 _H264 = "h264"
 
 
@@ -43,8 +43,9 @@ class StreamReader(Source):
     """A live stream. Owns `container`. name: fit to be shown.
 
     Damaged pictures are thrown away and counted, and so are all that follow until the decoder can start anew at a key frame: they are
-    made up from the damaged ones. A lost picture is damage too. What is not found: part of a picture lost over UDP where the rest happens
-    to decode; TCP loses nothing. `captured_at` is when a picture's data arrived, moved back by what it came late.
+    made up from the damaged ones. A lost picture is damage too, in H.264 (see GapFinder) and HEVC. What is not found: part of a picture
+    lost over UDP where the rest happens to decode, and a whole one in other codecs; TCP loses nothing by itself. `captured_at` is when a
+    picture's data arrived, moved back by what it came late.
     """
 
     def __init__(self, container: InputContainer, name: str) -> None:
@@ -103,7 +104,7 @@ class StreamReader(Source):
                 clean = [picture for picture in packet.decode() if self._is_clean(picture)]
             except FFmpegError:
                 self._start_anew()
-        if self._state == "damaged":
+        if self._state == "damaged" and packet.size:  # the one at the end is empty
             self._damaged += 1
         return clean
 

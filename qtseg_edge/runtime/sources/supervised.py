@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -44,7 +45,7 @@ class Supervised(Source):
 
     The iterator gives the newest frame that there is, never one older than STALE_SECONDS. While it has none it gives black ones without
     signal, in the size of the last: at once when the source is lost, then twice a second. It raises SourceLostError when the restarts
-    are used up. on_event gets one line at every loss and every return, in another thread.
+    are used up, and whatever else ends the watch over the source. on_event gets one line at every loss and every return, in another thread.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Supervised(Source):
         self._last_fresh: float | None = None
         self._blank_due = 0.0
         self._lost = ""  # why there are no frames; empty while they come or may still come
-        self._given_up: SourceLostError | None = None
+        self._given_up: Exception | None = None
         self._openings = self._damaged_before = 0
         self._reader: _Reader | None = _Reader(lambda: source, self)
         self._reader.thread.start()
@@ -152,6 +153,17 @@ class Supervised(Source):
     # The supervisor's own thread.
 
     def _keep(self, reader: _Reader) -> None:
+        try:
+            self._watch_over(reader)
+        except Exception as error:  # no thread to be had, or `on_event`: nobody would open it again
+            with self._lock:
+                left, self._reader, self._given_up = self._reader, None, error
+                self._lost = self._lost or self._shown(f"{type(error).__name__}: {error}")
+                self._news.notify_all()
+            if left is not None:
+                left.abandon()
+
+    def _watch_over(self, reader: _Reader) -> None:
         patience, row, hung = self._patience, 0, list[_Reader]()
         while (reason := self._watch(reader)) is not None:
             row = 1 if reader.steady_s >= patience.steady_s else row + 1
@@ -270,7 +282,8 @@ class _Reader:
             reason = f"{type(error).__name__}: {error}"
         self._supervisor.ended(self, reason)
         if self.source is not None:
-            self.source.close()
+            with suppress(Exception):  # it is lost as it is
+                self.source.close()
 
 
 def _refuse() -> Source:

@@ -65,7 +65,7 @@ def _require(found: object, name: str, wanted: str) -> None:
 
 # On the safe side: nobody misses the middle of an odd address, but a password in a log cannot be taken back. So what stands before the
 # last @ is hidden even where the grammar of addresses would call it a path, if a colon makes it look like `user:password`.
-_SCHEME = r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)"
+_SCHEME = r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,30})"
 _ADDRESSES = (
     # The text is one address, with a password that may hold anything. Not across another address.
     re.compile(rf"\A\s*{_SCHEME}:/+(?!/|\*\*\*@)(?P<user>(?:(?!://).)*)@", re.DOTALL),
@@ -74,7 +74,7 @@ _ADDRESSES = (
     # Amid other words.
     re.compile(rf"{_SCHEME}:/+(?!/|\*\*\*@)(?P<user>\S*)@"),
 )
-_ENCODED_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*%3A%2F%2F)[^\s&]*%40", re.IGNORECASE)
+_ENCODED_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}%3A%2F%2F)[^\s&]*%40", re.IGNORECASE)
 _NO_SCHEME = re.compile(r"(?<!\S)[^\s:/@=]+:[^\s@/][^\s@]*@(?=[\w\[])")
 _ASSIGNED = re.compile(r"(?P<name>[\w%.-]+)\s*=\s*")
 _SECRET_NAME = re.compile(

@@ -72,7 +72,8 @@ class VideoReader(Source):
                         return self._require_end(index, last)
                     rgb = upright(picture)
             except (FFmpegError, OSError) as error:
-                raise self._broken(index, last, reason_of(error)) from error
+                # FFmpeg's own words repeat an address with its password.
+                raise self._broken(index, last, reason_of(error)) from (error if self.info.files else None)
             if picture.is_corrupt:
                 raise self._broken(index, last, "damaged picture")
             stamp = None if picture.pts is None else picture.pts * self.info.time_base
