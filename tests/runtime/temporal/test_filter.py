@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from itertools import product
 
 import numpy as np
 import pytest
@@ -92,6 +93,20 @@ def test_a_lesion_seen_in_every_other_frame_is_shown_within_the_window() -> None
     stream = Stream()
     shown = [stream.show(LESION if index % 2 == 0 else nothing()).any() for index in range(WINDOW)]
     assert shown == [False] * 4 + [True, False]
+
+
+def test_every_way_in_which_a_lesion_may_be_missed() -> None:
+    """It stays in its place and is shown in every frame in which it is seen, from the first that is CONFIRM of the last WINDOW, until it
+    was not seen for WINDOW frames. So the delay is CONFIRM - 1 frames where none is missed, and WINDOW - 1 at most where half are.
+    """
+    for rest in product((True, False), repeat=WINDOW + 2):
+        pattern = (True, *rest)
+        stream = Stream()
+        is_known, gap = False, 0
+        for index, seen in enumerate(pattern):
+            gap = 0 if seen else gap + 1
+            is_known = sum(pattern[max(0, index - WINDOW + 1) : index + 1]) >= CONFIRM or (is_known and gap < WINDOW)
+            assert stream.show(LESION if seen else nothing()).any() == (seen and is_known), (pattern, index)
 
 
 def test_a_lesion_that_jumps_with_the_camera_is_followed() -> None:
