@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 HEAVY = ("torch", "onnx", "onnxsim", "onnxscript", "onnxruntime", "openvino", "av", "kornia", "safetensors", "matplotlib")
-HEAVY += ("tensorrt", "tensorrt_rtx", "cuda", "pycuda")
+HEAVY += ("tensorrt", "tensorrt_rtx", "cuda", "pycuda", "starlette", "uvicorn", "websockets", "h11", "prometheus_client")
 BLOCK = f"import sys; sys.modules.update(dict.fromkeys({HEAVY!r}))\n"
 ROOT = Path(__file__).parents[1]
 
@@ -18,7 +18,19 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-W", "error", "-c", code, *arguments], capture_output=True, text=True, timeout=60, cwd=ROOT)
 
 
-LIGHT = ("", ".runtime", ".cli", ".evaluate", ".report", ".calibration", ".doctor", ".inspection", ".export.engine", ".export.builder")
+LIGHT = (
+    "",
+    ".runtime",
+    ".runtime.web",
+    ".cli",
+    ".evaluate",
+    ".report",
+    ".calibration",
+    ".doctor",
+    ".inspection",
+    ".export.engine",
+    ".export.builder",
+)
 
 
 @pytest.mark.parametrize("module", [f"qtseg_edge{name}" for name in LIGHT])

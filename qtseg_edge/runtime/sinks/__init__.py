@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from qtseg_edge.errors import MissingError, UsageError
@@ -15,7 +16,8 @@ from qtseg_edge.runtime.sinks.pictures import MaskFolder, PictureFile
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv"})
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
-_NULL, _DISPLAY, _RTSP = "null://", "display://", "rtsp://"
+_NULL, _DISPLAY, _RTSP, _WEB = "null://", "display://", "rtsp://", "web://"
+WebView = Callable[[SourceInfo], Sink]  # a view of the run's web server (`WebServer.view`)
 _EVENTS, _COCO = ".events.jsonl", ".coco.json"
 _WANTED = "wanted out.mp4, out.png, masks/, out.jsonl, out.events.jsonl, out.coco.json, display://, web://, rtsp:// or null://"
 
@@ -49,14 +51,17 @@ def for_stream(text: str, number: int, count: int) -> str:
     return str(path.with_name(f"{stem}-{number + 1}{path.name[len(stem) :]}"))
 
 
-def open_sinks(texts: list[str], info: SourceInfo) -> list[Sink]:
-    """Open all of them, or none. Raises what `open_sink` does, and UsageError where an output would replace an input or another one."""
+def open_sinks(texts: list[str], info: SourceInfo, web: WebView | None = None) -> list[Sink]:
+    """Open all of them, or none. web: opens `web://`.
+
+    Raises what `open_sink` does, and UsageError where an output would replace an input or another one.
+    """
     for text in texts:
         _require_own_place(text, texts, info.files)
     sinks: list[Sink] = []
     try:
         for text in texts:
-            sinks.append(open_sink(text, info))
+            sinks.append(open_sink(text, info, web))
     except BaseException:
         for sink in sinks:
             sink.abandon()
@@ -64,12 +69,12 @@ def open_sinks(texts: list[str], info: SourceInfo) -> list[Sink]:
     return sinks
 
 
-def open_sink(text: str, info: SourceInfo) -> Sink:
+def open_sink(text: str, info: SourceInfo, web: WebView | None = None) -> Sink:
     """text: an output as the user typed it. Raises UsageError (unknown kind), MissingError, QtsegError (not writable, no server)."""
     if not text:
         raise UsageError(f"--output: is empty; {_WANTED}")
     if _is_address(text):
-        return _open_address(text, info)
+        return _open_address(text, info, web)
     path = Path(text)
     if text.endswith(("/", os.sep)) or path.is_dir():
         return MaskFolder(path, info)
@@ -94,7 +99,7 @@ def open_sink(text: str, info: SourceInfo) -> Sink:
     raise UsageError(f"--output {text}: {_WANTED} (a directory of masks ends in a slash)")
 
 
-def _open_address(text: str, info: SourceInfo) -> Sink:
+def _open_address(text: str, info: SourceInfo, web: WebView | None) -> Sink:
     if text == _NULL:
         return NullSink()
     if text == _DISPLAY:
@@ -106,6 +111,8 @@ def _open_address(text: str, info: SourceInfo) -> Sink:
         from qtseg_edge.runtime.sinks.rtsp_publisher import RtspPublisher
 
         return RtspPublisher(text, info)
+    if text.startswith(_WEB) and web is not None:
+        return web(info)
     from qtseg_edge.runtime.sources.uri import redacted
 
     raise UsageError(f"--output {redacted(text)}: {_WANTED}")

@@ -1,8 +1,8 @@
 """One viewer of one stream: it asks, it gets the newest, and whatever it is too slow for it never gets.
 
 The viewer sends `picture` or `status`, and is answered with one binary message: the length of a JSON text (4 bytes, big-endian) and the
-text; for a picture also the length of a JPEG, the JPEG, and a PNG that says where its mask is (`picture.Picture`). Picture and mask are of the
-same frame because they are in the same message.
+text; for a picture also the length of a JPEG, the JPEG, and a PNG that says where its mask is (`picture.Picture`). Picture and mask are of
+the same frame because they are in the same message.
 """
 
 from __future__ import annotations

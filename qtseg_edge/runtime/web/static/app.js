@@ -7,6 +7,7 @@ import { Stage } from "/static/stage.js";
 
 const byId = (id) => document.getElementById(id);
 const TICK_MS = 100;
+const RECENT_MS = 1500;
 const TICKS_TO_READ = 3; // numbers that change faster cannot be read
 
 const settings = { opacity: 0.35, threshold: 0 };
@@ -116,6 +117,7 @@ let ticks = 0;
 function tick() {
   for (const { stage } of channels) stage.tick();
   if (ticks++ % TICKS_TO_READ) return;
+  for (const { stage } of channels) if (stage !== selected.stage) stage.read();
   tell(selected);
   for (const plot of Object.values(plots)) plot.draw();
 }
@@ -143,12 +145,13 @@ function tell(channel) {
 }
 
 function figures({ stage, status, values }) {
-  const recent = values && performance.now() - values.at < 1500 ? values : {};
-  const live = stage.state === "live" ? stage.ageOf(stage.shot) : recent.age;
+  const shown = stage.read();
+  const recent = values && performance.now() - values.at < RECENT_MS ? values : {};
+  const now = stage.state === "live" ? shown : recent; // behind a paused picture the run goes on
   const text = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
-  byId("age").textContent = stage.state === "lost" ? "–" : text(live, 0);
+  byId("age").textContent = text(now.age, 0);
   byId("fps").textContent = status ? text(recent.fps, 1) : "–";
-  byId("share").textContent = stage.state === "lost" ? "–" : text(recent.share, 1);
+  byId("share").textContent = text(now.share, 1);
 }
 
 function sinks(list) {

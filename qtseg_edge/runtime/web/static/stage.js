@@ -143,14 +143,21 @@ export class Stage {
     const { element, state } = this;
     if (element.dataset.state !== state) element.dataset.state = state;
     element.querySelector(".card span").textContent = this.reason;
-    const shot = this.shown;
-    element.querySelector(".reading").textContent = shot
-      ? `${Math.round(shot.header.share * 1000) / 10} %  ·  ${state === "paused" ? "not live" : `${Math.round(this.ageOf(shot))} ms`}`
-      : "";
+    if (!this.shown) this.read();
     if (this.paused) {
       const seconds = Math.round((Date.now() - this.pausedAt) / 1000);
       element.querySelector(".banner").textContent = `PAUSED ${this.pausedAt.toLocaleTimeString("en-GB")}, ${seconds} s ago`;
     }
+  }
+
+  // Age in milliseconds and mask area in percent of what is shown, written below it too; null where nothing is.
+  read() {
+    const shot = this.shown;
+    const age = shot && !this.paused ? this.ageOf(shot) : null;
+    const share = shot ? shot.header.share * 100 : null;
+    const text = shot ? `${share.toFixed(1)} %  ·  ${this.paused ? "not live" : `${age.toFixed(0)} ms`}` : "";
+    this.element.querySelector(".reading").textContent = text;
+    return { age, share };
   }
 
   // A canvas with the picture as it is shown and a line that says what it is; null where nothing is shown.
