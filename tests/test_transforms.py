@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import qtseg_edge
 from qtseg_edge.transforms import Letterbox, Uint8
 
+FRAMES = Path(qtseg_edge.__file__).parent / "assets" / "frames"
 frame_side = st.integers(1, 4000)
 small_side = st.integers(1, 200)
 model_side = st.integers(1, 64).map(lambda k: 32 * k)
@@ -168,3 +173,20 @@ def test_a_mask_lands_where_its_object_was(source_hw: tuple[int, int]) -> None:
     assert (seen & mask).sum() > 0.93 * (seen | mask).sum()
     back = letterbox.labels_to_source(letterbox.mask(disc)) > 0
     assert (back & (disc > 0)).sum() > 0.93 * (back | (disc > 0)).sum()
+
+
+@pytest.mark.parametrize("source_hw", [(720, 1280), (1080, 1920), (2160, 3840), (721, 1281)], ids=str)
+def test_a_large_frame_is_averaged_over_the_area_of_each_pixel(source_hw: tuple[int, int]) -> None:
+    """Against exact sums over broken pixels; halving first moves steep edges by a few levels."""
+    picture = cv2.imread(str(sorted(FRAMES.glob("*.jpg"))[0]), cv2.IMREAD_GRAYSCALE)
+    frame = cv2.resize(picture, (source_hw[1], source_hw[0]), interpolation=cv2.INTER_CUBIC)
+    letterbox = Letterbox(source_hw, (352, 352))
+    content_h, content_w = letterbox.content_hw
+    sums = np.pad(np.cumsum(np.cumsum(frame.astype(float), axis=0), axis=1), ((1, 0), (1, 0)))
+    rows, columns = (np.linspace(0, side, count + 1) for side, count in zip(source_hw, (content_h, content_w), strict=True))
+    corners = np.stack([np.interp(columns, np.arange(source_hw[1] + 1), line) for line in sums])
+    corners = np.stack([np.interp(rows, np.arange(source_hw[0] + 1), line) for line in corners.T]).T
+    area = np.diff(rows)[:, None] * np.diff(columns)[None]
+    exact = np.diff(np.diff(corners, axis=0), axis=1) / area
+    off = np.abs(letterbox.frame(frame)[:content_h, :content_w] - exact)
+    assert off.mean() < 0.6 and off.max() < 8
