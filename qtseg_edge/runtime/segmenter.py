@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from qtseg_edge.errors import UsageError
 from qtseg_edge.runtime.backend import Backend, Masks
+from qtseg_edge.runtime.roi.area import Roi, area_for
+from qtseg_edge.runtime.roi.content_area import Box
 from qtseg_edge.transforms import Letterbox
 
 Uint8 = NDArray[np.uint8]
@@ -36,25 +38,29 @@ class Segmentation:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A frame as the backend wants it: `image` (1, H, W, 3), the segmenter's own, overwritten by the next frame.
+    """A frame as the backend wants it: `image` (1, H, W, 3), its own.
 
-    is_flat: the frame has no content (one colour), so it is all background, whatever the network would say.
+    area: the part of the frame that the network is shown; the letterbox maps this part alone. frame_hw: size of the whole frame.
+    is_flat: the area has no content (one colour), so it is all background, whatever the network would say.
     """
 
     image: Uint8
     letterbox: Letterbox
     is_flat: bool
+    area: Box
+    frame_hw: tuple[int, int]
 
 
 class Segmenter:
-    """Segments frames one at a time. Not shared between threads.
+    """Segments the frames of one stream, one at a time. `prepare` is called by one thread; another may call `restore` meanwhile.
 
     `segment` is `prepare`, the backend and `restore`; who wants the network's own mask as well calls the three.
 
     threshold: foreground probability from which a pixel counts; the model card's when None; two-class models only.
+    roi: which part of a frame the network is shown; what lies outside is background.
     """
 
-    def __init__(self, backend: Backend, threshold: float | None = None) -> None:
+    def __init__(self, backend: Backend, threshold: float | None = None, roi: Roi = "none") -> None:
         spec = backend.spec
         if spec.batch not in (1, None):
             raise UsageError(f"{backend.name}: wanted a model of batch 1 or dynamic, got {spec.batch}; export it again with --batch 1")
@@ -64,18 +70,17 @@ class Segmenter:
             raise UsageError(f"--threshold: wanted a probability between 0 and 1, got {threshold}")
         self.backend = backend
         self.threshold = spec.card.threshold if threshold is None else threshold
-        self._input = np.zeros((1, *spec.size_hw, 3), np.uint8)
-        self._letterbox: Letterbox | None = None
+        self._area = area_for(roi)
 
     @property
     def cut(self) -> int:
         """Foreground probability x 255 from which a pixel counts."""
         return max(1, round(self.threshold * 255))
 
-    def segment(self, frame: Uint8) -> Segmentation:
-        """frame: RGB (h, w, 3) uint8. The backend is not asked about a flat one."""
+    def segment(self, frame: Uint8, time_s: float | None = None) -> Segmentation:
+        """frame, time_s: as of `prepare`. The backend is not asked about a flat one."""
         started = time.perf_counter()
-        prepared = self.prepare(frame)
+        prepared = self.prepare(frame, time_s)
         ready = time.perf_counter()
         masks = None if prepared.is_flat else self.backend.infer(prepared.image)
         inferred = time.perf_counter()
@@ -83,33 +88,39 @@ class Segmenter:
         infer_ms = None if masks is None else _ms(ready, inferred)
         return Segmentation(mask, confidence, _ms(started, ready), infer_ms, _ms(inferred, time.perf_counter()))
 
-    def prepare(self, frame: Uint8) -> Prepared:
-        """frame: RGB (h, w, 3) uint8; UsageError for anything else."""
-        letterbox = self._geometry(frame)
-        letterbox.frame(frame, out=self._input[0])
+    def prepare(self, frame: Uint8, time_s: float | None = None) -> Prepared:
+        """frame: RGB (h, w, 3) uint8; UsageError for anything else, and where a fixed roi is not within it.
+
+        time_s: of the frame in its stream, in seconds, for `auto` to follow the picture; None where the frame stands alone, as a still
+        image does and one without signal: what came before it is forgotten.
+        """
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or 0 in frame.shape:
+            raise UsageError(f"segment: wanted an RGB frame (h, w, 3) of uint8, got {frame.dtype} {frame.shape}")
+        x, y, width, height = area = self._area.of(frame, time_s)
+        letterbox = Letterbox((height, width), self.backend.spec.size_hw)
+        # Of its own, because frames are prepared ahead of the network.
+        image = np.zeros((1, *letterbox.size_hw, 3), np.uint8)
+        letterbox.frame(frame[y : y + height, x : x + width], out=image[0])
         content_h, content_w = letterbox.content_hw
-        return Prepared(self._input, letterbox, _is_flat(self._input[0, :content_h, :content_w]))
+        return Prepared(image, letterbox, _is_flat(image[0, :content_h, :content_w]), area, (frame.shape[0], frame.shape[1]))
 
     def restore(self, prepared: Prepared, masks: Masks | None) -> tuple[Uint8, Uint8]:
         """What the backend gave for `prepared.image` -> class index and confidence (h, w) at the frame's size, owned by the caller.
 
-        masks is not looked at, and may be None, where the frame is flat; nowhere else.
+        masks is not looked at, and may be None, where the frame is flat; nowhere else. Outside the area all is background.
         """
         if prepared.is_flat:
-            source_hw = prepared.letterbox.source_hw
-            return np.zeros(source_hw, np.uint8), np.full(source_hw, 255, np.uint8)
-        if masks is None:
+            masks = None
+        elif masks is None:
             raise ValueError("restore: wanted the backend's masks of a frame with content, got None")
-        return self._enlarged(masks, prepared.letterbox)
-
-    def _geometry(self, frame: Uint8) -> Letterbox:
-        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or 0 in frame.shape:
-            raise UsageError(f"segment: wanted an RGB frame (h, w, 3) of uint8, got {frame.dtype} {frame.shape}")
-        source_hw = (frame.shape[0], frame.shape[1])
-        if self._letterbox is None or self._letterbox.source_hw != source_hw:
-            self._letterbox = Letterbox(source_hw, self.backend.spec.size_hw)
-            self._input[:] = 0  # the padding of the new geometry must not show the old frame
-        return self._letterbox
+        elif prepared.letterbox.source_hw == prepared.frame_hw:
+            return self._enlarged(masks, prepared.letterbox)
+        mask, confidence = np.zeros(prepared.frame_hw, np.uint8), np.full(prepared.frame_hw, 255, np.uint8)
+        if masks is not None:
+            x, y, width, height = prepared.area
+            within = np.s_[y : y + height, x : x + width]
+            mask[within], confidence[within] = self._enlarged(masks, prepared.letterbox)
+        return mask, confidence
 
     def _enlarged(self, masks: Masks, letterbox: Letterbox) -> tuple[Uint8, Uint8]:
         mask, confidence = masks.mask[0], masks.confidence[0]

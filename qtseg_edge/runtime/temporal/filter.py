@@ -64,7 +64,7 @@ class TemporalFilter:
 
         A frame without signal, or of another file, size or crop, ends all events and forgets all tracks.
         """
-        scene = (frame.source, prepared.letterbox)
+        scene = (frame.source, prepared.frame_hw, prepared.area)
         is_new = not frame.has_signal or scene != self._scene
         ended = self._ended(self._tracker.forget()) if is_new else []
         self._scene = scene
@@ -80,7 +80,7 @@ class TemporalFilter:
         if masks is not None and self._hysteresis:
             shown = {number for number, owner in zip(followed, owners, strict=True) if owner is not None and owner.is_confirmed}
             masks = self._hidden(masks, found, shown)
-        tracks = self._tracks(prepared.letterbox, frame)
+        tracks = self._tracks(prepared, frame)
         events = [*ended, *(running.event for running in self._running.values())]
         return Filtered(masks, tracks, tuple(sorted(events, key=attrgetter("id"))))
 
@@ -115,7 +115,7 @@ class TemporalFilter:
             np.copyto(masks.confidence[0][components.window], 0 if self._classes > 2 else 256 - self._cut, where=where)
         return masks
 
-    def _tracks(self, letterbox: Letterbox, frame: Frame) -> tuple[Track, ...]:
+    def _tracks(self, prepared: Prepared, frame: Frame) -> tuple[Track, ...]:
         """The confirmed tracks that this frame shows, each noted in its event."""
         tracks = []
         for track in self._tracker.tracks:
@@ -123,7 +123,7 @@ class TemporalFilter:
                 running = self._running.get(track)
                 if running is None:
                     self._events += 1
-                seen = _scaled(track.shape, letterbox, self._events if running is None else running.event.id)
+                seen = _scaled(track.shape, prepared, self._events if running is None else running.event.id)
                 self._running[track] = _noted(running, seen, frame)
                 tracks.append(seen)
         return tuple(sorted(tracks, key=attrgetter("id")))
@@ -151,11 +151,12 @@ def _noted(running: _Running | None, track: Track, frame: Frame) -> _Running:
     return _Running(event, time_s, max(score, running.best_score))
 
 
-def _scaled(shape: Shape, letterbox: Letterbox, event_id: int) -> Track:
+def _scaled(shape: Shape, prepared: Prepared, event_id: int) -> Track:
     """A shape at the network's size as a track in pixels of the frame; its box holds every pixel that it touches."""
-    (source_h, source_w), (content_h, content_w) = letterbox.source_hw, letterbox.content_hw
+    (area_x, area_y, area_w, area_h), (content_h, content_w) = prepared.area, prepared.letterbox.content_hw
     x, y, width, height = shape.box
-    left, right = x * source_w // content_w, -(-(x + width) * source_w // content_w)
-    top, bottom = y * source_h // content_h, -(-(y + height) * source_h // content_h)
-    area = max(1, round(shape.area * source_h * source_w / (content_h * content_w)))
-    return Track(event_id, shape.class_index, (left, top, right - left, bottom - top), area, shape.confidence)
+    left, right = x * area_w // content_w, -(-(x + width) * area_w // content_w)
+    top, bottom = y * area_h // content_h, -(-(y + height) * area_h // content_h)
+    pixels = max(1, round(shape.area * area_h * area_w / (content_h * content_w)))
+    box = (area_x + left, area_y + top, right - left, bottom - top)
+    return Track(event_id, shape.class_index, box, pixels, shape.confidence)
