@@ -2,7 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 
-.PHONY: demo test check clean
+# What the tests' real parts are made of: an RTSP server, a browser, an OpenCV with windows and GStreamer. Without them those tests are skipped.
+DEBIAN_PACKAGES = chromium ffmpeg gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-bad gstreamer1.0-plugins-good \
+	gstreamer1.0-plugins-ugly openbox python3-gi python3-numpy python3-opencv xdotool xvfb
+
+.PHONY: demo test check debian-packages clean
 
 demo: $(VENV)/.demo  ## The main job: the overlay of the sample video in overlay.mp4
 	$(VENV)/bin/qtseg-edge run --video samples/colonoscopy.mp4 -o overlay.mp4 -o overlay.jsonl
@@ -14,6 +18,10 @@ check: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+debian-packages:  ## As root, on Debian or Ubuntu
+	apt-get update --quiet=2
+	DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends $(DEBIAN_PACKAGES)
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
