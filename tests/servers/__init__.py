@@ -5,17 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 _PYTHON = "/usr/bin/python3"
-_CELL, _COLUMNS, _BITS = 16, 8, 24  # as in rtsp_server.py
 
 
 class RtspServer:
@@ -61,15 +55,3 @@ def require_rtsp_server() -> None:
         found = False
     if not found:
         pytest.skip(f"no GStreamer RTSP server; get it with: apt install {packages}")
-
-
-def born_at(rgb: NDArray[np.uint8]) -> float:
-    """When a picture of `rtsp_server.py` was made, in seconds of the system's monotonic clock modulo 2**24 milliseconds."""
-    cells = rgb[: _CELL * (_BITS // _COLUMNS), : _CELL * _COLUMNS, 1].reshape(_BITS // _COLUMNS, _CELL, _COLUMNS, _CELL)
-    levels = cells[:, 4:-4, :, 4:-4].mean(axis=(1, 3)).ravel()
-    return sum(1 << bit for bit, level in enumerate(levels) if level > 120) / 1000
-
-
-def age_of(rgb: NDArray[np.uint8], now: float) -> float:
-    """Seconds that a picture of `rtsp_server.py` is old. now: `time.monotonic()`."""
-    return (now - born_at(rgb)) % (2**_BITS / 1000)

@@ -1,4 +1,4 @@
-"""A camera: H.264 over RTSP at /live, whose pictures carry the time at which they were made (see `tests.servers.born_at`).
+"""A camera: H.264 over RTSP at /live, whose pictures carry the time at which they were made (see `clock_picture.age_of`).
 
 Run by Debian's Python, which has GStreamer: `rtsp_server.py PORT [USER PASSWORD]`. Prints the port it listens on; 0 lets the system
 choose. `basic` or `digest` as a fourth argument sets how the password is asked for.
@@ -7,17 +7,15 @@ choose. `basic` or `digest` as a fourth argument sets how the password is asked 
 from __future__ import annotations
 
 import sys
-import time
 
 import gi
-import numpy as np
 
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
+from clock_picture import HEIGHT, RATE, WIDTH, clock_picture  # noqa: E402
 from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
-WIDTH, HEIGHT, RATE, CELL, COLUMNS, BITS = 160, 120, 25, 16, 8, 24
 LAUNCH = (
     f"( appsrc name=source is-live=true format=time do-timestamp=true caps=video/x-raw,format=GRAY8,width={WIDTH},height={HEIGHT},"
     f"framerate={RATE}/1 ! videoconvert ! video/x-raw,format=I420 ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 bitrate=400 "
@@ -25,23 +23,11 @@ LAUNCH = (
 )
 
 
-def picture() -> bytes:
-    """The system's monotonic clock in milliseconds as bits, below them a square that moves."""
-    now = int(time.monotonic() * 1000)
-    grey = np.full((HEIGHT, WIDTH), 40, np.uint8)
-    for bit in range(BITS):
-        top, left = CELL * (bit // COLUMNS), CELL * (bit % COLUMNS)
-        grey[top : top + CELL, left : left + CELL] = 220 if now >> bit & 1 else 20
-    left = now // 20 % (WIDTH - CELL)
-    grey[80:112, left : left + CELL] = 200
-    return grey.tobytes()
-
-
 def feed(_factory: object, media: GstRtspServer.RTSPMedia) -> None:
     source = media.get_element().get_by_name("source")
 
     def push() -> bool:
-        return source.emit("push-buffer", Gst.Buffer.new_wrapped(picture())) == Gst.FlowReturn.OK
+        return source.emit("push-buffer", Gst.Buffer.new_wrapped(clock_picture().tobytes())) == Gst.FlowReturn.OK
 
     GLib.timeout_add(1000 // RATE, push)
 

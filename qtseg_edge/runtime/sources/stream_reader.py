@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
 import av
-from av.codec.context import Flags, ThreadType
+from av.codec.context import Flags
 from av.error import FFmpegError, HTTPForbiddenError, HTTPNotFoundError, HTTPUnauthorizedError
 
 from qtseg_edge.errors import SourceLostError
@@ -45,7 +45,7 @@ class StreamReader(Source):
     Damaged pictures are thrown away and counted, and so are all that follow until the decoder can start anew at a key frame: they are
     made up from the damaged ones. A lost picture is damage too, in H.264 (see GapFinder) and HEVC. What is not found: part of a picture
     lost over UDP where the rest happens to decode, and a whole one in other codecs; TCP loses nothing by itself. `captured_at` is when a
-    picture's data arrived, moved back by what it came late.
+    picture's data arrived, moved back by what it came late. What came while the stream was being opened is not given.
     """
 
     def __init__(self, container: InputContainer, name: str) -> None:
@@ -53,7 +53,7 @@ class StreamReader(Source):
         self._handle = SharedHandle(container.close)
         stream = self._stream = video_stream(container, name)
         codec = stream.codec_context
-        codec.thread_type = ThreadType.SLICE  # threads by frame hold back a picture each
+        codec.thread_count = 1  # threads by frame hold back a picture each, threads by slice do not tell what they find damaged
         codec.flags |= Flags.low_delay
         codec.options = {"err_detect": "explode"}
         self._gaps = GapFinder(codec.extradata) if codec.name == _H264 else None
@@ -83,6 +83,8 @@ class StreamReader(Source):
                     arrived = self._arrivals.arrived(packet.pts, started)
                     pictures = self._clean_pictures(packet)
                     rgbs = [(self._arrivals.captured_at(picture.pts, arrived), upright(picture)) for picture in pictures]
+                    if not self._arrivals.is_current:
+                        continue
             except (FFmpegError, OSError) as error:
                 raise SourceLostError(f"{self._name}: {reason_of(error)}") from None
             for captured_at, rgb in rgbs:
