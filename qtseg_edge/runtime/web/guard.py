@@ -16,7 +16,7 @@ from qtseg_edge.runtime.web.address import is_local_name
 from qtseg_edge.runtime.web.auth import Access, TooManyFailures
 
 LARGEST_BODY = 2048
-_LONGEST_PATH = 256
+_LONGEST_PATH, _LARGEST_HEADERS = 256, 8192  # bytes
 _OPEN = frozenset({"/healthz", "/login"})  # and /static/, which holds nothing but the program
 _log = logging.getLogger(__name__)
 
@@ -58,6 +58,8 @@ class Guard:
         host = headers.get("host", "")
         if len(scope["raw_path"]) > _LONGEST_PATH:
             return PlainTextResponse("this address is too long\n", 414)
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > _LARGEST_HEADERS:
+            return PlainTextResponse("the headers of this request are too large\n", 431)
         if not host or (self._access.is_open and not is_local_name(host)):
             return PlainTextResponse("this server answers to localhost only; set a token to give it another name\n", 421)
         if _is_too_large(headers):

@@ -14,7 +14,7 @@ _KEPT_SECONDS = 0.2
 
 
 class Figures:
-    """Snapshots for any number of viewers, at most five a second. Used by the server's thread alone."""
+    """Snapshots for any number of viewers. Used by the server's thread alone."""
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
@@ -22,9 +22,13 @@ class Figures:
         self._taken_at = 0.0
 
     def recent(self) -> Snapshot:
-        now = time.monotonic()
-        if self._snapshot is None or now - self._taken_at >= _KEPT_SECONDS:
-            self._snapshot, self._taken_at = self._monitor.snapshot(), now
+        """Of the last fifth of a second."""
+        if self._snapshot is None or time.monotonic() - self._taken_at >= _KEPT_SECONDS:
+            return self.fresh()
+        return self._snapshot
+
+    def fresh(self) -> Snapshot:
+        self._snapshot, self._taken_at = self._monitor.snapshot(), time.monotonic()
         return self._snapshot
 
 

@@ -82,7 +82,7 @@ class _Viewer:
         return header | self._report()
 
     def _reason(self, shot: Shot) -> str:
-        streams = self._figures.recent().streams
+        streams = self._figures.fresh().streams
         status = streams[self._view.number].status if self._view.number < len(streams) else None
         if status is not None and not status.up and status.reason:
             return status.reason

@@ -15,6 +15,16 @@ def no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     use_token(monkeypatch, None)
 
 
+@pytest.fixture(scope="module")
+def still() -> Iterator[Site]:
+    """One stream, without a token, that gets no frames; for tests that change nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        use_token(patch, None)
+        site = Site()
+    with site:
+        yield site
+
+
 @pytest.fixture
 def site() -> Iterator[Site]:
     """One stream, without a token, that gets no frames yet."""

@@ -189,7 +189,7 @@ class Site:
 
     def watch(self, stream: int = 0, **options: Any) -> ClientConnection:
         """A viewer's connection, to be closed by the caller."""
-        return connect(f"ws://{self.server.address}/streams/{stream}/live", open_timeout=PATIENCE, proxy=None, **options)
+        return connect(f"ws://{self.server.address}/streams/{stream}/live", open_timeout=PATIENCE, close_timeout=1, proxy=None, **options)
 
     def close(self) -> None:
         self._over.set()
