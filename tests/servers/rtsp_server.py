@@ -18,8 +18,8 @@ from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 LAUNCH = (
     f"( appsrc name=source is-live=true format=time do-timestamp=true caps=video/x-raw,format=GRAY8,width={WIDTH},height={HEIGHT},"
-    f"framerate={RATE}/1 ! videoconvert ! video/x-raw,format=I420 ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 bitrate=400 "
-    "! rtph264pay name=pay0 pt=96 config-interval=1 )"
+    f"framerate={RATE}/1 ! videoconvert ! video/x-raw,format=I420 ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 "
+    "bitrate=400 ! rtph264pay name=pay0 pt=96 config-interval=1 )"
 )
 
 

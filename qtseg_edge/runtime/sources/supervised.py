@@ -25,7 +25,7 @@ _MOST_HUNG = 8  # readers that hang; each holds a thread and whatever its source
 class Patience:
     """stall_s: without a fresh frame before it is opened again. open_s: for opening. restarts: how often in a row it is opened again
     before it is given up, -1 for ever; `steady_s` of frames end the row. Between two openings pass `backoff_s`, twice as long each time
-    up to `backoff_most_s`: as it is, 30 of them last 4.5 minutes or more.
+    up to `backoff_most_s`: as it is, 30 of them last 4 minutes or more.
     """
 
     stall_s: float = 5.0

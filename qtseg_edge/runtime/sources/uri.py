@@ -76,7 +76,7 @@ _ADDRESSES = (
 )
 _ENCODED_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}%3A%2F%2F)[^\s&]*%40", re.IGNORECASE)
 _NO_SCHEME = re.compile(r"(?<!\S)[^\s:/@=]+:[^\s@/][^\s@]*@(?=[\w\[])")
-_ASSIGNED = re.compile(r"(?P<name>[\w%.-]+)\s*=\s*")
+_ASSIGNED = re.compile(r"(?<![\w%.-])(?P<name>[\w%.-]+)\s*=\s*")
 _SECRET_NAME = re.compile(
     r"pass|pwd|secret|token|auth|credential|signature|(^|[^a-z])(pw|psw|sig|key)($|[^a-z])|(api|access|private|stream)key", re.IGNORECASE
 )
