@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -18,8 +18,10 @@ from qtseg_edge.spec import NOTICE
 if TYPE_CHECKING:
     from qtseg_edge.runtime.monitor import Monitor
     from qtseg_edge.runtime.systemd import Notifier
+    from qtseg_edge.runtime.web.server import WebServer
 
 _NOTE_EVERY_SECONDS = 0.5
+_READY_AGE_SECONDS = 2.0  # of the newest picture, from which /readyz says no
 _SOURCES = "A path, a directory of images, a quoted pattern, 0, v4l2://, csi://, gst://, rtsp://, http(s):// or testsrc://; repeatable."
 _OUTPUTS = "out.mp4, masks/, out.jsonl, out.events.jsonl, out.coco.json, out.png, web://127.0.0.1:8080, display://, rtsp:// or null://; repeatable."
 
@@ -40,6 +42,7 @@ def run(
         Literal["hysteresis", "none"] | None,
         typer.Option(help="Hold back what shows in single frames only; the default for video.", show_default=False),
     ] = None,
+    roi: Annotated[str, typer.Option(metavar="auto|none|x,y,w,h", help="The part of the picture that the network is shown.")] = "none",
     policy: Annotated[
         Literal["all", "latest"] | None,
         typer.Option(help="Segment every frame (default of files), or the newest and drop the rest (live).", show_default=False),
@@ -63,19 +66,22 @@ def run(
     from qtseg_edge.report import run_document, run_tables
     from qtseg_edge.runtime import Pipeline, open_backend, open_source
     from qtseg_edge.runtime.monitor import Monitor
+    from qtseg_edge.runtime.roi.area import parse_roi
     from qtseg_edge.runtime.sources import LiveOptions
     from qtseg_edge.runtime.streams import StreamOptions, open_streams
     from qtseg_edge.runtime.systemd import Notifier
 
     texts = _sources(video, camera, source or [])
     live = LiveOptions(realtime, stall_timeout, restarts, rtsp_transport)
+    options = StreamOptions(threshold, policy, temporal, parse_roi(roi))
     interrupt_once()
     with ExitStack() as stack:
         sources = [stack.enter_context(open_source(text, live, notice)) for text in texts]
         backend = stack.enter_context(open_backend(model, device, trust=trust, cuda_driver=cuda_driver))
         monitor, notifier = Monitor(backend.name, backend.spec.card.name), Notifier()
-        streams = open_streams(sources, backend, output or [], StreamOptions(threshold, policy, temporal))
-        notice(f"{backend.spec.card.name} on {backend.name}. {NOTICE}")
+        web = stack.enter_context(_web_server(output or [], monitor))
+        streams = open_streams(sources, backend, output or [], options, web)
+        notice(f"{backend.spec.card.name} on {backend.name}. {NOTICE}{'' if web is None else f' Look at http://{web.address}'}")
         counts = [opened.info.frames for opened in sources]
         with progress("run", "frames", None if None in counts else sum(count or 0 for count in counts)) as advance:
             pipeline = Pipeline(
@@ -105,6 +111,17 @@ def _sources(video: str | None, camera: int | None, sources: list[str]) -> list[
     if not texts:
         raise UsageError("run: wanted --video FILE, --camera N or --source URI; try it with: qtseg-edge run --source testsrc:// -o null://")
     return texts
+
+
+def _web_server(outputs: list[str], monitor: Monitor) -> AbstractContextManager[WebServer | None]:
+    addresses = {text for text in outputs if text.startswith("web://")}
+    if not addresses:
+        return nullcontext()
+    if len(addresses) > 1:
+        raise UsageError(f"--output: wanted one web:// address, which shows every source, got {len(addresses)}")
+    from qtseg_edge.runtime.web.server import WebServer
+
+    return WebServer(addresses.pop(), monitor, _READY_AGE_SECONDS)
 
 
 def _told(advance: OnProgress, monitor: Monitor, notifier: Notifier) -> Callable[[int], None]:

@@ -177,7 +177,8 @@ class Pipeline:
             while True:
                 frame = lane.captured.get()
                 started = time.perf_counter()
-                prepared = lane.stream.segmenter.prepare(frame.rgb, float(frame.time))
+                stands_alone = lane.stream.source.info.images or not frame.has_signal
+                prepared = lane.stream.segmenter.prepare(frame.rgb, None if stands_alone else float(frame.time))
                 lane.prepared.put(_Job(lane.number, frame, prepared, _ms_since(started)))
         except HandoffClosedError:
             pass
