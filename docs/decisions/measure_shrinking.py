@@ -64,8 +64,9 @@ def main(data: Annotated[Path, typer.Option(help="A folder with images/ and mask
                 equal.append(float((masks["plain"] == masks["halved"]).mean()))
                 levels.append(np.abs(inputs["plain"].astype(int) - inputs["halved"]))
             plain_ms, halved_ms = median_ms(plainly, frame, size_hw), median_ms(halved, frame, size_hw)
+            plain, halving = (100 * float(np.mean(dices[way])) for way in ("plain", "halved"))
             print(
-                f"{name}, {len(pairs)} images: Dice {100 * np.mean(dices['plain']):.2f} plain, {100 * np.mean(dices['halved']):.2f} halved; "
+                f"{name}, {len(pairs)} images: Dice {plain:.2f} plain, {halving:.2f} halved; "
                 f"{100 * np.mean(equal):.3f} % of the pixels equal; input off by {np.mean(levels):.2f} levels, at most {np.max(levels)}; "
                 f"{plain_ms:.2f} ms plain, {halved_ms:.2f} ms halved"
             )
