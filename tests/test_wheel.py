@@ -29,6 +29,7 @@ def test_the_wheel_carries_model_frames_and_credit_but_no_tests(installed: Path)
     names = {str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()}
     assert {"qtseg_edge/assets/kvasir-seg-polyp.onnx", "qtseg_edge/assets/README.md", "qtseg_edge/cli.py"} <= names
     assert "qtseg_edge/assets/calibration/manifest.json" in names
+    assert {f"qtseg_edge/runtime/web/static/{name}" for name in ("index.html", "login.html", "app.js", "style.css", "icon.svg")} <= names
     assert not [name for name in names if name.startswith(("tests", "samples", "models"))]
 
 

@@ -93,6 +93,7 @@ class WebServer:
     def _stop(self) -> None:
         assert self._server is not None and self._loop is not None
         self._server.should_exit = True
+        self._bell.end()
         self._loop.call_later(_POLITE_SECONDS, self._cut)
 
     def _cut(self) -> None:

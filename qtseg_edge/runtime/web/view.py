@@ -39,12 +39,20 @@ class Shot:
         return time.perf_counter() - self.made_at > STALE_SECONDS
 
 
+class ServerEnds(Exception):
+    """There will be nothing more to send."""
+
+
 class Bell:
-    """Tells coroutines of one event loop that something has changed, from any thread."""
+    """Tells coroutines of one event loop that something has changed, from any thread.
+
+    is_over: the server ends.
+    """
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._rung = asyncio.Event()
+        self.is_over = False
 
     def hang(self) -> None:
         """In the loop that is to hear it."""
@@ -59,6 +67,11 @@ class Bell:
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has just ended
                 self._loop.call_soon_threadsafe(self._ring)
+
+    def end(self) -> None:
+        """In the loop that hears it."""
+        self.is_over = True
+        self._ring()
 
     def _ring(self) -> None:
         rung, self._rung = self._rung, asyncio.Event()
@@ -105,10 +118,15 @@ class WebView(Sink):
         self.close()
 
     async def newer(self, seen: int, with_picture: bool, seconds: float) -> Shot | None:
-        """The newest shot after number `seen`; None where none came within `seconds`. with_picture: one that can be shown, or no signal."""
+        """The newest shot after number `seen`; None where none came within `seconds`. Raises ServerEnds.
+
+        with_picture: one that can be shown, or no signal.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         while True:
+            if self._bell.is_over:
+                raise ServerEnds
             ring, shot = self._bell.next_ring, self.latest
             if shot.number > seen and not (with_picture and shot.has_signal and shot.picture is None):
                 return shot

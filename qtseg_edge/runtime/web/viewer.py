@@ -16,14 +16,13 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from qtseg_edge.runtime.web.status import Figures, stream_status
-from qtseg_edge.runtime.web.view import Shot, WebView
+from qtseg_edge.runtime.web.view import ServerEnds, Shot, WebView
 
 PICTURE, STATUS = "picture", "status"
 _ANSWER_SECONDS = 0.5  # without anything new there is still an answer: the page knows by it that the server lives
 _PAUSE_SECONDS = 0.25  # between two answers to `status`, and between two reports of figures and events
 _SILENT_SECONDS = 30.0  # a viewer that asks for nothing gives its place to others
 _SEND_SECONDS = 10.0  # as does one that takes nothing
-_TRY_AGAIN = 1013
 
 
 async def serve(socket: WebSocket, view: WebView, figures: Figures, run: str) -> None:
@@ -42,7 +41,7 @@ async def serve(socket: WebSocket, view: WebView, figures: Figures, run: str) ->
                 watches = wish == PICTURE
                 view.watchers += 1 if watches else -1
             await asyncio.wait_for(socket.send_bytes(await viewer.answer(wish, asked)), _SEND_SECONDS)
-    except (WebSocketDisconnect, asyncio.TimeoutError, KeyError):  # KeyError: bytes, where text was wanted
+    except (WebSocketDisconnect, ServerEnds, asyncio.TimeoutError, KeyError):  # KeyError: bytes, where text was wanted
         return
     finally:
         view.watchers -= watches

@@ -51,7 +51,7 @@ function open(stream) {
     (reason) => {
       channel.status = null;
       stage.lose(reason);
-      if (channel === selected) tell(channel);
+      tellState();
     },
   );
   return channel;
@@ -64,6 +64,7 @@ async function received(channel, header, parts, receivedAt, transitMs) {
     eventList.update(channel.stream.number, header.events, channel.stream.colours, channels.length > 1 ? channel.stream.name : "");
   }
   await channel.stage.show(header, parts, receivedAt, transitMs);
+  tellState();
   const ageNow = header.signal ? header.age_ms + transitMs + performance.now() - receivedAt : null;
   note(channel, { age: ageNow, fps: channel.status ? channel.status.fps : null, share: header.signal ? header.share * 100 : null });
   return undefined;
@@ -116,6 +117,7 @@ let ticks = 0;
 
 function tick() {
   for (const { stage } of channels) stage.tick();
+  tellState();
   if (ticks++ % TICKS_TO_READ) return;
   for (const { stage } of channels) if (stage !== selected.stage) stage.read();
   tell(selected);
@@ -124,13 +126,20 @@ function tick() {
 
 const STATES = { live: "LIVE", paused: "PAUSED", lost: "NO SIGNAL" };
 
+// At once, whenever it may have changed: of the selected stream.
+function tellState() {
+  if (!selected) return;
+  const { stage, stream } = selected;
+  const text = stage.state === "live" && !stream.live ? "FILE" : STATES[stage.state];
+  const state = byId("state");
+  if (state.textContent === text) return;
+  state.dataset.state = stage.state;
+  state.textContent = text;
+}
+
 function tell(channel) {
   const { stage, status } = channel;
-  const state = byId("state");
-  if (state.dataset.state !== stage.state) {
-    state.dataset.state = stage.state;
-    state.textContent = stage.state === "live" && !channel.stream.live ? "FILE" : STATES[stage.state];
-  }
+  tellState();
   byId("clock").textContent = new Date().toLocaleTimeString("en-GB");
   byId("snapshot").disabled = !stage.shown;
   figures(channel);
