@@ -14,9 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +25,6 @@ import typer
 from qtseg_edge.console import notice, print_tables
 from qtseg_edge.runtime import Backend, FakeBackend, Pipeline, RunReport, Segmenter, open_backend, open_source
 from qtseg_edge.runtime.devices import default_model
-from qtseg_edge.runtime.frames import Frame
 from qtseg_edge.runtime.pipeline import Stream
 from qtseg_edge.runtime.sinks.base import NullSink, Sink
 from qtseg_edge.runtime.temporal.filter import TemporalFilter
@@ -235,7 +232,7 @@ def clip_720p() -> str:
     """250 frames of the sample video, enlarged; made once."""
     path = Path(tempfile.gettempdir()) / "qtseg-edge-720p.mp4"
     if not path.exists():
-        with suppress(FileNotFoundError), open_source(CLIP) as source, av.open(str(path), "w") as video:
+        with open_source(CLIP) as source, av.open(str(path), "w") as video:
             stream = video.add_stream("libx264", rate=25, options={"preset": "veryfast"})
             stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
             for frame in source:
@@ -271,8 +268,6 @@ def throughput(backend: Backend) -> list[Line]:
 
 def ages(backend: Backend) -> list[Line]:
     lines = []
-    frame = Frame(np.zeros((720, 1280, 3), np.uint8), 0, Fraction(0), "", 0.0, 0.0)
-    assert frame.has_signal
     for rate, kind in ((15, "that the machine holds"), (120, "that it does not")):
         report = run_of(backend, CAMERA.format(rate), NullSink(), max_frames=rate * 30)
         age, stages = report.stages["frame age"], report.stages
