@@ -16,6 +16,12 @@ from qtseg_edge.runtime.sources.supervised import Patience, Supervised
 from qtseg_edge.runtime.sources.uri import SourceUri, parse
 
 _LONGEST_STALL_S = 3600
+# An element that is not installed makes some versions of OpenCV wait for ever.
+_OPENING_CURES = {
+    "csi": "try it with: nvgstcapture-1.0",
+    "gst": "check that gst-inspect-1.0 knows all its elements, and try it with: gst-launch-1.0 PIPELINE ! fakesink",
+}
+_OPENING_CURE = "check that it is on, and that no other program hangs on it"
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ def open_source(text: str, options: LiveOptions | None = None, on_event: Callabl
         source = PatternSource(uri.value, uri.name)
     else:
         patience = Patience(options.stall_timeout_s, max(Patience.open_s, 2 * options.stall_timeout_s), options.restarts)
-        source = opened_within(patience.open_s, lambda: _open(uri, options), uri.name)
+        source = opened_within(patience.open_s, lambda: _open(uri, options), uri.name, _OPENING_CURES.get(uri.kind, _OPENING_CURE))
         if source.info.live:
             source = Supervised(source, lambda: _open_again(uri, options), patience, on_event)
     if not options.realtime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import importlib.util
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -53,9 +54,9 @@ class FileSequence(Source):
 
 def _paths(text: str) -> list[Path]:
     path = Path(text)
-    if path.is_dir():
+    if os.path.isdir(text):  # unlike pathlib, without an error for what no file can be called
         return image_files(path)
-    if path.exists():
+    if os.path.exists(text):
         return [path]
     found = sorted(Path(name) for name in glob.glob(text, recursive=True)) if glob.has_magic(text) else []
     files = [match for match in found if match.is_file()]

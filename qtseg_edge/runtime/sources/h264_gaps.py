@@ -13,8 +13,8 @@ _SLICE_HEAD_BYTES = 24  # all that is read of a slice, with room for escapes
 class GapFinder:
     """Follows `frame_num`, which counts the pictures that others refer to. Reads Annex B (RTSP, MPEG-TS); sees no gap in anything else.
 
-    It wraps at a power of two, 16 at least, and begins anew at a key frame. So of the losses that are that long, or hold a key frame, one in
-    16 or fewer leaves no gap.
+    It wraps at a power of two, 16 at least, and begins anew at a key frame. So of the losses that are that long, or hold a key frame, one
+    in 16 or fewer leaves no gap.
     """
 
     def __init__(self, extradata: bytes | None) -> None:

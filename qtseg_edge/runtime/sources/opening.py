@@ -11,7 +11,7 @@ from qtseg_edge.errors import SourceLostError
 from qtseg_edge.runtime.frames import Source
 
 
-def opened_within(seconds: float, opening: Callable[[], Source], name: str) -> Source:
+def opened_within(seconds: float, opening: Callable[[], Source], name: str, cure: str) -> Source:
     """What `opening` returns, or raises. Raises SourceLostError where it takes longer; what it opens after that is closed."""
     opened: Future[Source] = Future()
     threading.Thread(target=_open, args=(opening, opened), name=f"opening {name}", daemon=True).start()
@@ -20,7 +20,7 @@ def opened_within(seconds: float, opening: Callable[[], Source], name: str) -> S
     finally:
         is_late = opened.cancel()
     if is_late:
-        raise SourceLostError(f"{name}: not open after {seconds:g} s; check that it is on, and that no other program hangs on it")
+        raise SourceLostError(f"{name}: not open after {seconds:g} s; {cure}")
     return opened.result()
 
 

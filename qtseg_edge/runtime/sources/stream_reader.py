@@ -130,10 +130,14 @@ def open_stream(url: str, name: str, timeout_s: float, transport: Transport = "t
     stream), QtsegError (no video in it).
     """
     options = {**_OPTIONS, **_RTSP_OPTIONS, "rtsp_transport": transport} if url.startswith("rtsp") else _OPTIONS
+    started = time.perf_counter()
     try:
         container = av.open(url, options=dict(options), timeout=(timeout_s, timeout_s))
     except (FFmpegError, OSError, ValueError) as error:
-        raise SourceLostError(f"{name}: cannot be opened ({redacted(reason_of(error))}); {_cure(error)}") from None
+        # FFmpeg may take an answer that did not come for one that is wrong.
+        is_silent = time.perf_counter() - started >= timeout_s
+        reason = "the other side says nothing" if is_silent else redacted(reason_of(error))
+        raise SourceLostError(f"{name}: cannot be opened ({reason}); {_cure(error)}") from None
     if url.startswith("http") and container.duration is not None:
         return RemoteVideo(container, name)
     return StreamReader(container, name)

@@ -280,15 +280,15 @@ def test_a_first_opening_that_hangs_is_an_error_and_closes_what_comes_of_it() ->
         release.wait(PATIENCE_S)
         return late
 
-    with pytest.raises(SourceLostError, match=r"fake: not open after 0.2 s; check"):
-        opened_within(0.2, hangs, "fake")
+    with pytest.raises(SourceLostError, match=r"fake: not open after 0.2 s; check it"):
+        opened_within(0.2, hangs, "fake", "check it")
     release.set()
     wait_until(lambda: late.closed)
 
 
 def test_a_first_opening_that_fails_late_or_early_raises_once() -> None:
     with pytest.raises(MissingError, match="no camera"):
-        opened_within(PATIENCE_S, fails(MissingError("no camera")), "fake")
+        opened_within(PATIENCE_S, fails(MissingError("no camera")), "fake", "check it")
     release = threading.Event()
 
     def fails_late() -> Source:
@@ -296,5 +296,5 @@ def test_a_first_opening_that_fails_late_or_early_raises_once() -> None:
         raise QtsegError("odd")
 
     with pytest.raises(SourceLostError):
-        opened_within(0.05, fails_late, "fake")
+        opened_within(0.05, fails_late, "fake", "check it")
     release.set()
