@@ -28,8 +28,8 @@ _LEAST_AREA = 0.15  # of the frame; what is smaller is something bright in the d
 _POINTS = 96  # of the outline
 _REACH = 2  # pixels to either side of the outline
 _SHARP_OF_ALL, _SHARP_OF_SIDE = 0.6, 0.5  # of the points
-_EVEN = 0.9  # overlap of the outline with its mirror image, by their union
-_SNAP = 3  # pixels: a border as narrow as this is no border
+_EVEN = 0.82  # overlap of the outline with its mirror image, by their union
+_SNAP = 2  # pixels: a border as narrow as this is no border
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def find_content(rgb: Uint8) -> Content | None:
 
 def _brightest(rgb: Uint8, step: int) -> Uint8:
     """The brightest of the three colours, because dim tissue is red, at one `step`-th of the size."""
-    rows = rgb[step // 2 :: step]
+    rows = rgb[min(step, len(rgb)) // 2 :: step]
     small = cv2.resize(rows, (-(-rgb.shape[1] // step), len(rows)), interpolation=cv2.INTER_LINEAR)
     red, green, blue = cv2.split(small)
     return cv2.medianBlur(cv2.max(cv2.max(red, green), blue), 3)  # type: ignore[return-value]
