@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from qtseg_edge.errors import QtsegError, UsageError
 from qtseg_edge.runtime import Backend, FakeBackend, Masks, Segmenter
 from qtseg_edge.runtime.fake import FAKE_CARD
+from qtseg_edge.runtime.roi.area import Roi
 from qtseg_edge.spec import ModelCard, ModelSpec
+from qtseg_edge.transforms import Letterbox
+from tests.runtime.scopes import Scope, tissue
 
 Uint8 = NDArray[np.uint8]
 SIZE_HW = (64, 96)
@@ -271,3 +274,97 @@ def test_a_frame_with_content_is_not_restored_without_masks() -> None:
     segmenter = Segmenter(Recorder())
     with pytest.raises(ValueError, match="wanted the backend's masks"):
         segmenter.restore(segmenter.prepare(noise((50, 70))), None)
+
+
+def test_every_prepared_frame_keeps_its_own_image() -> None:
+    """Some are prepared while the network is still busy with another."""
+    segmenter = Segmenter(fake())
+    frames = [noise((50, 70), seed) for seed in range(4)]
+    prepared = [segmenter.prepare(frame) for frame in frames]
+    for frame, one in zip(frames, prepared, strict=True):
+        assert np.array_equal(one.image, Segmenter(fake()).prepare(frame).image)
+    assert not any(np.shares_memory(a.image, b.image) for i, a in enumerate(prepared) for b in prepared[i + 1 :])
+
+
+AREA = (40, 30, 90, 70)
+WITHIN = np.s_[30:100, 40:130]
+
+
+def test_of_a_fixed_area_the_network_is_shown_that_area_alone() -> None:
+    recorder, frame = Recorder(), noise((120, 200))
+    prepared = Segmenter(recorder, roi=AREA).prepare(frame)
+    assert prepared.area == AREA and prepared.frame_hw == (120, 200)
+    assert np.array_equal(prepared.image[0], Letterbox((70, 90), SIZE_HW).frame(frame[WITHIN].copy()))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_mask_of_an_area_lies_where_the_area_is_and_all_around_it_is_background(classes: int) -> None:
+    recorder, frame = Recorder(classes), noise((120, 200))
+    recorder.answer.mask[:] = classes - 1
+    recorder.answer.confidence[:] = 180
+    result = Segmenter(recorder, roi=AREA).segment(frame)
+    assert result.mask.shape == result.confidence.shape == (120, 200)
+    assert np.all(result.mask[WITHIN] == classes - 1) and np.all(result.confidence[WITHIN] == 180)
+    result.mask[WITHIN], result.confidence[WITHIN] = 0, 255
+    assert not result.mask.any() and np.all(result.confidence == 255)
+
+
+def test_an_area_of_the_whole_frame_changes_nothing() -> None:
+    frame = noise((90, 150))
+    whole, none = Segmenter(fake(), roi=(0, 0, 150, 90)).segment(frame), Segmenter(fake()).segment(frame)
+    assert np.array_equal(whole.mask, none.mask) and np.array_equal(whole.confidence, none.confidence)
+
+
+def test_a_marked_square_in_an_area_comes_back_where_it_was() -> None:
+    frame = noise((240, 300)) // 4
+    frame[90:150, 120:210, 0] = 250
+    mask = Segmenter(fake(), roi=(70, 60, 190, 130)).segment(frame).mask
+    assert mask[93:147, 123:207].all()
+    mask[87:153, 117:213] = 0
+    assert not mask.any()
+
+
+def test_an_area_of_one_colour_is_empty_whatever_is_around_it() -> None:
+    frame = noise((120, 200))
+    frame[WITHIN] = 90
+    backend = FakeBackend(ModelSpec(replace(FAKE_CARD, size_hw=SIZE_HW), SIZE_HW, 1), fail_at=0)
+    result = Segmenter(backend, roi=AREA).segment(frame)
+    assert not result.mask.any() and np.all(result.confidence == 255)
+
+
+@pytest.mark.parametrize("roi", ["auto", "none", AREA])
+def test_an_area_is_a_view_that_is_not_changed(roi: Roi) -> None:
+    frame = Scope().picture()
+    before = frame.copy()
+    Segmenter(fake(), roi=roi).segment(frame)
+    assert np.array_equal(frame, before)
+
+
+def test_auto_shows_the_network_the_scopes_picture_of_a_frame_that_stands_alone() -> None:
+    scope = Scope("octagon")
+    x, y, w, h = scope.box
+    left, top, width, height = Segmenter(fake(), roi="auto").prepare(scope.picture()).area
+    assert left <= x and top <= y and left + width >= x + w and top + height >= y + h
+    assert width * height <= 1.07 * w * h
+
+
+def test_auto_follows_a_stream_by_the_times_of_its_frames() -> None:
+    segmenter, frame = Segmenter(fake(), roi="auto"), Scope("octagon").picture()
+    areas = [segmenter.prepare(frame, index / 5).area for index in range(15)]
+    assert areas[0] == (0, 0, 640, 360)
+    assert areas[-1] == segmenter.prepare(frame).area != areas[0]
+    assert segmenter.prepare(frame, 3.2).area == areas[0]  # the frame before stood alone
+
+
+def test_marks_beside_the_scopes_picture_are_not_seen() -> None:
+    """Red text on the border is no finding."""
+    frame = Scope("octagon", text=0, tissue=3).picture() // 2
+    frame[100:120, 20:80] = (255, 0, 0)
+    assert Segmenter(fake()).segment(frame).mask[100:120, 20:80].any()
+    assert not Segmenter(fake(), roi="auto").segment(frame).mask[:, :100].any()
+
+
+def test_a_fixed_area_beyond_the_frame_is_refused() -> None:
+    assert tissue(0).shape == (512, 640, 3)
+    with pytest.raises(UsageError, match="within the frame of 640x512 pixels, got 600,0,100,100"):
+        Segmenter(fake(), roi=(600, 0, 100, 100)).segment(tissue(0))
