@@ -139,7 +139,11 @@ def changed_bytes(every: int) -> Callable[[bytes], bytes]:
     ids=["every picture damaged", "noise after the head", "noise"],
 )
 def test_nonsense_over_http_is_lost_and_never_a_picture(handler: Handler) -> None:
-    with listening(handler) as server, pytest.raises(QtsegError) as raised, supervised(f"http://127.0.0.1:{server.port}/live.ts") as source:
+    with (
+        listening(handler) as server,
+        pytest.raises(QtsegError) as raised,
+        supervised(f"http://127.0.0.1:{server.port}/live.ts", 1) as source,
+    ):
         frames_until(iter(source), lambda seen: any(frame.has_signal for frame in seen))
     assert isinstance(raised.value, SourceLostError)
 

@@ -65,7 +65,7 @@ def test_pictures_come_with_their_right_ages_from_the_first_on(server: RtspServe
             if frame.has_signal:
                 now = time.monotonic()
                 differences.append(age_of(frame.rgb, now) - (time.perf_counter() - frame.captured_at))
-            if len(differences) == 40:
+            if len(differences) == 25:
                 break
         assert source.status.up and source.status.damaged == 0
     assert max(differences[:5]) < 0.4  # opening takes more than half a second, and what came meanwhile is that old
@@ -126,7 +126,7 @@ def test_a_server_that_is_killed_and_started_again_comes_back(transport: Literal
             assert "back after" in events[-1]
 
 
-@pytest.mark.parametrize("frozen_s", [0.6, 3.0])
+@pytest.mark.parametrize("frozen_s", [0.5, 2.0])
 def test_a_server_that_freezes_leaves_no_old_picture_and_comes_back(server: RtspServer, frozen_s: float) -> None:
     with open_source(f"rtsp://{server.address}", QUICK) as source:
         frames = iter(source)
@@ -157,7 +157,7 @@ def test_a_slow_consumer_does_not_fall_behind(server: RtspServer) -> None:
             time.sleep(0.2)  # five a second of 25
             if frame.has_signal:
                 ages.append(age_of(frame.rgb, time.monotonic()) - 0.2)
-            if len(ages) == 15:
+            if len(ages) == 10:
                 break
     assert np.median(ages[-5:]) < 0.4
     assert max(ages) < STALE_SECONDS + BUSY_S
