@@ -45,6 +45,8 @@ function open(stream) {
   const channel = { stream, stage, status: null, values: null };
   byId("stages").append(stage.element);
   stage.element.addEventListener("click", () => select(channel));
+  stage.element.addEventListener("focus", () => select(channel));
+  if (run.streams.length > 1) stage.element.tabIndex = 0;
   channel.link = new Link(
     stream.number,
     (header, parts, receivedAt, transitMs) => received(channel, header, parts, receivedAt, transitMs),

@@ -43,7 +43,7 @@ export class EventList {
     row.querySelector("b").textContent = event.class;
     row.querySelector("i").textContent = event.is_open ? "open" : "ended";
     const duration = `${event.is_exact ? "" : "about "}${event.duration_s.toFixed(1)} s`;
-    row.querySelector(".when").textContent = `${clock(event)}  ·  ${duration}${name ? `  ·  ${name}` : ""}`;
+    row.querySelector(".when").textContent = `${clock(event)}  ·  ${duration}${name ? `\n${name}` : ""}`;
     const share = (event.peak_share * 100).toFixed(1);
     row.querySelector(".how").textContent = `peak ${share} %  ·  confidence ${Math.round(event.confidence * 100)} %`;
     const image = row.querySelector("img");

@@ -1,5 +1,9 @@
 // One stream's picture with its mask. It is shown while it is young, or while the viewer has paused it; else there is NO SIGNAL.
 
+// A moment, by both clocks: one of them stands still while a laptop sleeps, the other can be set.
+const momentsAgo = (milliseconds) => ({ steady: performance.now() - milliseconds, wall: Date.now() - milliseconds });
+const since = (moment) => Math.max(performance.now() - moment.steady, Date.now() - moment.wall);
+
 const WARNING = "rgb(255, 200, 60)";
 
 async function decoded(parts, box) {
@@ -67,7 +71,7 @@ export class Stage {
     if (!parts) return undefined;
     const drawable = await decoded(parts, header.box);
     const old = this.shot;
-    this.shot = { header, ...drawable, sentAt: receivedAt - transitMs };
+    this.shot = { header, ...drawable, sentAt: momentsAgo(performance.now() - receivedAt + transitMs) };
     if (old && old !== this.paused) old.picture.close();
     this.reason = "";
     this.render();
@@ -84,14 +88,13 @@ export class Stage {
   // Called several times a second: time alone makes a picture old.
   tick() {
     if (this.shot && !this.isYoung()) {
-      const late = performance.now() - this.shot.sentAt;
-      this.lose(`nothing from the server for ${(late / 1000).toFixed(1)} s`);
+      this.lose(`nothing from the server for ${(since(this.shot.sentAt) / 1000).toFixed(1)} s`);
     }
     this.label();
   }
 
   isYoung() {
-    return performance.now() - this.shot.sentAt <= this.staleMs;
+    return since(this.shot.sentAt) <= this.staleMs;
   }
 
   pause(wanted) {
@@ -104,7 +107,7 @@ export class Stage {
 
   // Milliseconds since the picture was captured: as the server measured it when it sent it, and since.
   ageOf(shot) {
-    return shot.header.age_ms + performance.now() - shot.sentAt;
+    return shot.header.age_ms + since(shot.sentAt);
   }
 
   get state() {
