@@ -265,6 +265,34 @@ def test_a_track_is_measured_in_pixels_of_the_frame() -> None:
     assert track.area == pytest.approx(9 * 12 * 720 * 1280 / (height * width), rel=0.01)
 
 
+def test_a_track_in_a_crop_is_measured_in_pixels_of_the_whole_frame() -> None:
+    crop = (280, 20, 720, 640)
+    stream = Stream(frame_hw=(720, 1280))
+    stream.segmenter = Segmenter(Answers(nothing()), roi=crop)
+    height, width = Letterbox((640, 720), SIZE_HW).content_hw
+    for _ in range(CONFIRM):
+        filtered = stream.feed(masks_of(box(10, 20, 9, 12)))
+    (track,) = filtered.tracks
+    mask, _ = stream.segmenter.restore(stream.prepared(), filtered.masks)
+    rows, columns = np.nonzero(mask)
+    x, y, w, h = track.box
+    assert x == pytest.approx(280 + 20 * 720 / width, abs=1) and y == pytest.approx(20 + 10 * 640 / height, abs=1)
+    assert x + w >= columns.max() and y + h >= rows.max() and x <= columns.min() and y <= rows.min()
+    assert track.area == pytest.approx(mask.sum(), rel=0.05)
+
+
+@pytest.mark.parametrize("crop", [(0, 0, 640, 720), (640, 0, 640, 720)], ids=["smaller", "moved"])
+def test_another_crop_of_the_same_frames_ends_all_events(crop: tuple[int, int, int, int]) -> None:
+    """At the network's size a region would seem to stay where it is."""
+    stream = Stream(frame_hw=(720, 1280))
+    stream.segmenter = Segmenter(Answers(nothing()), roi=(10, 0, 640, 720))
+    for _ in range(WINDOW):
+        stream.show(LESION)
+    stream.segmenter = Segmenter(Answers(nothing()), roi=crop)
+    assert not stream.show(LESION).any()
+    assert [event.id for event in stream.ended] == [1]
+
+
 def test_state_is_bounded_over_ten_thousand_random_frames() -> None:
     stream = Stream()
     random = np.random.default_rng(0)
