@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import traceback
@@ -126,7 +127,7 @@ def test_a_server_that_is_killed_and_started_again_comes_back(transport: Literal
             assert "back after" in events[-1]
 
 
-@pytest.mark.parametrize("frozen_s", [0.5, 2.0])
+@pytest.mark.parametrize("frozen_s", [pytest.param(0.5, marks=pytest.mark.slow), 2.0])
 def test_a_server_that_freezes_leaves_no_old_picture_and_comes_back(server: RtspServer, frozen_s: float) -> None:
     with open_source(f"rtsp://{server.address}", QUICK) as source:
         frames = iter(source)
@@ -172,3 +173,21 @@ def test_close_while_the_server_is_frozen_returns_at_once(server: RtspServer) ->
     source.close()
     assert time.monotonic() - started < 0.5
     wait_until(lambda: not [thread for thread in threading.enumerate() if source.info.name in thread.name])
+
+
+@pytest.mark.slow
+def test_handles_are_flat_however_often_the_server_is_started_again() -> None:
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("no /proc to count open files in")
+    with RtspServer() as first:
+        source = open_source(f"rtsp://{first.address}", QUICK)
+        frames = iter(source)
+        pictures(frames, lambda seen: signals(seen) >= 3)
+    counts = []
+    with source:
+        for _ in range(4):
+            with RtspServer(first.port):
+                pictures(frames, lambda seen: len(seen) > 3 and all(frame.has_signal for frame in seen[-3:]))
+                counts.append(len(os.listdir("/proc/self/fd")))
+            pictures(frames, lambda seen: seen and not seen[-1].has_signal)
+    assert max(counts) - min(counts) <= 2

@@ -138,8 +138,8 @@ def test_no_restart_is_none() -> None:
 
 
 def test_frames_for_some_time_end_the_row_of_restarts() -> None:
-    reopening = Reopening(lambda: FakeLive(70))  # 1.4 s each, and a second is enough
-    with Supervised(FakeLive(5), reopening, replace(QUICK, restarts=1)) as source:
+    reopening = Reopening(lambda: FakeLive(30))  # 0.6 s each, and 0.2 are enough
+    with Supervised(FakeLive(5), reopening, replace(QUICK, restarts=1, steady_s=0.2)) as source:
         frames_until(iter(source), lambda _: len(reopening.opened) == 3)
 
 
