@@ -1,10 +1,10 @@
 """Dice with and without `--roi auto`, how well the area is found, and what looking costs: the figures of 0017-roi.md.
 
-python docs/decisions/measure_roi.py --data KVASIR-SEG/val
+python docs/decisions/measure_roi.py --data KVASIR-SEG/val [FOLDER ...]: of the images of other folders only how many would be cropped.
 
 The images as they are, and as a video system shows them: in a 1280x720 frame, black around them, text at the left; as they are squared, and
-widened again by 1.2. Every frame is judged by itself. Scores are taken at the frame's size. `known` is `--roi` with the true place. How well
-the place was found is told of the images that have no border of their own.
+widened again by 1.2. Every frame is judged by itself. Scores are taken at the frame's size. `known` is `--roi` with the true place.
+How well the place was found is told of the images that have no border of their own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from qtseg_edge.data import labelled_images, read_binary_mask, read_image
+from qtseg_edge.data import image_files, labelled_images, read_binary_mask, read_image
 from qtseg_edge.metrics import foreground_overlap
 from qtseg_edge.runtime import Segmenter, open_backend
 from qtseg_edge.runtime.backend import Backend
@@ -46,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--device", default="openvino:f32")
+    parser.add_argument("folders", type=Path, nargs="*")
     arguments = parser.parse_args()
     pairs = [(read_image(pair.image), read_binary_mask(pair.mask)) for pair in labelled_images(arguments.data)]
     scenes: dict[str, Scene] = {"as it is": as_it_is}
@@ -54,6 +55,10 @@ def main() -> None:
     with open_backend(None, arguments.device) as backend:
         for name, scene in scenes.items():
             print(row(name, scores_of(backend, scene, pairs)), flush=True)
+    for folder in arguments.folders:
+        pictures = [read_image(path) for path in image_files(folder)]
+        cropped = sum(has_border(picture) for picture in pictures)
+        print(f"{folder}: {cropped} of {len(pictures)} cropped")
 
 
 def row(name: str, scores: Scores) -> str:
@@ -84,7 +89,7 @@ def scores_of(backend: Backend, scene: Scene, pairs: list[tuple[Uint8, Uint8]]) 
 
 def has_border(picture: Uint8) -> bool:
     content = find_content(picture)
-    return content is not None and content.box != (0, 0, picture.shape[1], picture.shape[0])
+    return content is not None and content.is_outlined and content.box != (0, 0, picture.shape[1], picture.shape[0])
 
 
 def as_it_is(picture: Uint8, label: Uint8) -> tuple[Uint8, Uint8, Box]:

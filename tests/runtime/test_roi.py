@@ -25,6 +25,14 @@ def borderless(number: int = 0) -> Uint8:
     return np.asarray(cv2.resize(tissue(number), FRAME_HW[::-1], interpolation=cv2.INTER_AREA), np.uint8)
 
 
+def half_dark(scope: Scope, side: str) -> Uint8:
+    _, _, w, h = scope.box
+    fading = np.clip(np.linspace(-1, 1, w if side == "left" else h), 0, 1)
+    shade = fading[None, :, None] if side == "left" else fading[:, None, None]
+    half = cv2.resize(tissue(0), (w, h), interpolation=cv2.INTER_AREA) * shade
+    return scope.picture(half.astype(np.uint8))
+
+
 class Video:
     """Ten frames a second through an area that follows."""
 
@@ -105,7 +113,7 @@ def test_a_picture_that_jitters_keeps_its_crop() -> None:
 
 @pytest.mark.parametrize("later", [LARGE, ELSEWHERE], ids=["larger", "elsewhere"])
 def test_what_appears_beyond_the_crop_is_shown_within_a_second(later: Scope) -> None:
-    _, after = shown((SMALL.picture(), 3), (later.picture(), 3))
+    _, after = shown((SMALL.picture(), 3.1), (later.picture(), 3))  # just after a look
     grown = next(number for number, box in enumerate(after) if cut_off(box, later.box) <= 0.02)
     assert grown <= 0.8 * RATE
     assert all(cut_off(box, later.box) <= 0.02 for box in after[grown:])
@@ -146,13 +154,16 @@ def test_a_scene_that_gets_dark_does_not_shrink_the_crop(light: float) -> None:
 
 @pytest.mark.parametrize("side", ["left", "top"])
 def test_a_half_in_the_dark_does_not_shrink_the_crop(side: str) -> None:
-    _, _, w, h = LARGE.box
-    fading = np.clip(np.linspace(-1, 1, w if side == "left" else h), 0, 1)
-    shade = fading[None, :, None] if side == "left" else fading[:, None, None]
-    half = cv2.resize(tissue(0), (w, h), interpolation=cv2.INTER_AREA) * shade
-    before, during = shown((LARGE.picture(), 3), (LARGE.picture(half.astype(np.uint8)), 5))
+    before, during = shown((LARGE.picture(), 3), (half_dark(LARGE, side), 5))
     assert set(during) == {before[-1]}
-    assert set(shown((LARGE.picture(half.astype(np.uint8)), 5))[0]) == {WHOLE}
+    assert set(shown((half_dark(LARGE, side), 5))[0]) == {WHOLE}
+
+
+def test_one_look_that_sees_more_in_the_dark_is_doubt_enough() -> None:
+    """Three looks with a small outline, one without outline that reaches further, and another small one."""
+    assert {box for boxes in shown((SMALL.picture(), 1.2), (half_dark(LARGE, "left"), 0.5), (SMALL.picture(), 1.2)) for box in boxes} == {
+        WHOLE
+    }
 
 
 def test_of_looks_that_disagree_none_shrinks_the_crop() -> None:
