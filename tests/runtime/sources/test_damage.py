@@ -136,7 +136,7 @@ def test_every_lost_picture_that_others_refer_to_is_found(encoded: dict[str, lis
 def test_no_picture_after_a_lost_one_is_made_up(encoded: dict[str, list[Coded]], name: str) -> None:
     packets = encoded[name]
     whole, _ = given(packets)
-    for lost in range(2, COUNT - 2, 11):
+    for lost in range(2, COUNT - 2, 13):
         pictures, damaged = given(without(packets, lost))
         assert are_the_encoders(pictures, whole), f"picture {lost}"
         assert len(pictures) + damaged >= COUNT - 4
@@ -169,7 +169,7 @@ def test_lost_pictures_are_found_in_hevc_too() -> None:
     packets = coded("libx265", {"preset": "ultrafast", "x265-params": "log-level=none:scenecut=0:keyint=15:bframes=2"})
     whole, damaged = given(packets, "libx265")
     assert (len(whole), damaged) == (COUNT, 0)
-    for lost in range(2, COUNT - 2, 9):
+    for lost in range(2, COUNT - 2, 13):
         assert are_the_encoders(given(without(packets, lost), "libx265")[0], whole), f"picture {lost}"
 
 

@@ -109,7 +109,7 @@ def test_what_is_not_there_fails_at_once_with_a_cure(server: RtspServer) -> None
     assert time.monotonic() - started < 5 * QUICK.stall_timeout_s
 
 
-@pytest.mark.parametrize("transport", ["tcp", "udp"])
+@pytest.mark.parametrize("transport", ["tcp", pytest.param("udp", marks=pytest.mark.slow)])
 def test_a_server_that_is_killed_and_started_again_comes_back(transport: Literal["tcp", "udp"]) -> None:
     events: list[str] = []
     first = RtspServer()
