@@ -38,7 +38,6 @@ _EXTRA_OF_MODULE = {
     **dict.fromkeys(("torch", "safetensors", "kornia", "matplotlib", "pydantic"), "train"),
     **dict.fromkeys(("onnx", "onnxsim", "onnxscript"), "export"),
     **dict.fromkeys(("onnxruntime", "openvino", "av"), "cpu"),
-    **dict.fromkeys(("starlette", "uvicorn", "websockets", "prometheus_client"), "web"),
     "transformers": "vit",
     "PIL": "prepare",
 }

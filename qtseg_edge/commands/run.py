@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -18,7 +18,6 @@ from qtseg_edge.spec import NOTICE
 if TYPE_CHECKING:
     from qtseg_edge.runtime.monitor import Monitor
     from qtseg_edge.runtime.systemd import Notifier
-    from qtseg_edge.runtime.web.server import WebServer
 
 _NOTE_EVERY_SECONDS = 0.5
 _READY_AGE_SECONDS = 2.0  # of the newest picture, from which /readyz says no
@@ -70,6 +69,7 @@ def run(
     from qtseg_edge.runtime.sources import LiveOptions
     from qtseg_edge.runtime.streams import StreamOptions, open_streams
     from qtseg_edge.runtime.systemd import Notifier
+    from qtseg_edge.runtime.web import web_server
 
     texts = _sources(video, camera, source or [])
     live = LiveOptions(realtime, stall_timeout, restarts, rtsp_transport)
@@ -79,7 +79,7 @@ def run(
         sources = [stack.enter_context(open_source(text, live, notice)) for text in texts]
         backend = stack.enter_context(open_backend(model, device, trust=trust, cuda_driver=cuda_driver))
         monitor, notifier = Monitor(backend.name, backend.spec.card.name), Notifier()
-        web = stack.enter_context(_web_server(output or [], monitor))
+        web = stack.enter_context(web_server(output or [], monitor, _READY_AGE_SECONDS) or nullcontext())
         streams = open_streams(sources, backend, output or [], options, web)
         notice(f"{backend.spec.card.name} on {backend.name}. {NOTICE}{'' if web is None else f' Look at http://{web.address}'}")
         counts = [opened.info.frames for opened in sources]
@@ -111,17 +111,6 @@ def _sources(video: str | None, camera: int | None, sources: list[str]) -> list[
     if not texts:
         raise UsageError("run: wanted --video FILE, --camera N or --source URI; try it with: qtseg-edge run --source testsrc:// -o null://")
     return texts
-
-
-def _web_server(outputs: list[str], monitor: Monitor) -> AbstractContextManager[WebServer | None]:
-    addresses = {text for text in outputs if text.startswith("web://")}
-    if not addresses:
-        return nullcontext()
-    if len(addresses) > 1:
-        raise UsageError(f"--output: wanted one web:// address, which shows every source, got {len(addresses)}")
-    from qtseg_edge.runtime.web.server import WebServer
-
-    return WebServer(addresses.pop(), monitor, _READY_AGE_SECONDS)
 
 
 def _told(advance: OnProgress, monitor: Monitor, notifier: Notifier) -> Callable[[int], None]:
