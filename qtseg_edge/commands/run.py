@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from qtseg_edge.runtime.systemd import Notifier
 
 _NOTE_EVERY_SECONDS = 0.5
-_READY_AGE_SECONDS = 2.0  # of the newest picture, from which /readyz says no
 _SOURCES = "A path, a directory of images, a quoted pattern, 0, v4l2://, csi://, gst://, rtsp://, http(s):// or testsrc://; repeatable."
-_OUTPUTS = "out.mp4, masks/, out.jsonl, out.events.jsonl, out.coco.json, out.png, web://127.0.0.1:8080, display://, rtsp:// or null://; repeatable."
+_OUTPUTS = "out.mp4, masks/, out.jsonl, out.events.jsonl, out.coco.json, web://127.0.0.1:8080, display://, rtsp:// or null://; repeatable."
 
 
 def run(
@@ -79,7 +78,7 @@ def run(
         sources = [stack.enter_context(open_source(text, live, notice)) for text in texts]
         backend = stack.enter_context(open_backend(model, device, trust=trust, cuda_driver=cuda_driver))
         monitor, notifier = Monitor(backend.name, backend.spec.card.name), Notifier()
-        web = stack.enter_context(web_server(output or [], monitor, _READY_AGE_SECONDS) or nullcontext())
+        web = stack.enter_context(web_server(output or [], monitor) or nullcontext())
         streams = open_streams(sources, backend, output or [], options, web)
         notice(f"{backend.spec.card.name} on {backend.name}. {NOTICE}{'' if web is None else f' Look at http://{web.address}'}")
         counts = [opened.info.frames for opened in sources]
