@@ -62,7 +62,8 @@ class SourceInfo:
 
 @dataclass(frozen=True)
 class SourceStatus:
-    """up: frames are coming. reopened: how often it was opened again. damaged: frames thrown away as damaged.
+    """up: frames are coming. reopened: how often it was opened again. damaged: frames thrown away as damaged. late: frames that were too
+    old to be shown, or that nobody took before a newer one came.
 
     reason: why it is not up, one line fit to be shown; empty while it is.
     """
@@ -71,6 +72,7 @@ class SourceStatus:
     reopened: int = 0
     damaged: int = 0
     reason: str = ""
+    late: int = 0
 
 
 class Source(ABC):

@@ -145,7 +145,7 @@ class Monitor:
 
     def _of(self, stream: _Stream, now: float) -> StreamSnapshot:
         status = stream.status()
-        dropped = {**stream.dropped, **({DAMAGED: status.damaged} if status.damaged else {})}
+        dropped = dict(stream.dropped + Counter({DAMAGED: status.damaged, LATE: status.late}))
         age = None if stream.captured_at is None else now - stream.captured_at
         fps = stream.fps if now - stream.window[0] < 2 * _FPS_SECONDS else 0.0
         return StreamSnapshot(stream.name, status, stream.frames, stream.foreground_frames, dropped, age, stream.mask_share, fps)

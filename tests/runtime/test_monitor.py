@@ -64,11 +64,11 @@ def test_a_frame_without_signal_is_no_picture() -> None:
 
 
 def test_what_is_left_out_is_counted_by_reason_also_by_the_source() -> None:
-    seen = monitor(SourceStatus(damaged=4))
+    seen = monitor(SourceStatus(damaged=4, late=2))
     for _ in range(3):
         seen.dropped(0, LATE)
     seen.dropped(0, "slow output", 7)
-    assert seen.snapshot().streams[0].dropped == {LATE: 3, "slow output": 7, DAMAGED: 4}
+    assert seen.snapshot().streams[0].dropped == {LATE: 5, "slow output": 7, DAMAGED: 4}
 
 
 def test_the_rate_is_that_of_the_last_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

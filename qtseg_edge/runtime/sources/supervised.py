@@ -66,7 +66,7 @@ class Supervised(Source):
         self._blank_due = 0.0
         self._lost = ""  # why there are no frames; empty while they come or may still come
         self._given_up: Exception | None = None
-        self._openings = self._damaged_before = 0
+        self._openings = self._damaged_before = self._late = 0
         self._reader: _Reader | None = _Reader(lambda: source, self)
         self._reader.thread.start()
         threading.Thread(target=self._keep, args=(self._reader,), name=f"supervisor of {self.info.name}", daemon=True).start()
@@ -97,7 +97,7 @@ class Supervised(Source):
                 reason = "no picture yet"
             elif not reason and self._last_fresh is not None and (age := time.perf_counter() - self._last_fresh) > STALE_SECONDS:
                 reason = f"no picture for {age:.1f} s"
-            return SourceStatus(not reason, max(0, self._openings - 1), damaged, reason)
+            return SourceStatus(not reason, max(0, self._openings - 1), damaged, reason, self._late)
 
     def _next(self) -> Frame | None:
         with self._lock:
@@ -107,6 +107,7 @@ class Supervised(Source):
                 if frame is not None and now - frame.captured_at <= STALE_SECONDS:
                     self._blank_due = now if self._lost else frame.captured_at + STALE_SECONDS
                     return frame
+                self._late += frame is not None
                 if self._given_up:
                     raise self._given_up
                 if now >= self._blank_due:
@@ -135,10 +136,12 @@ class Supervised(Source):
                 return False
             if now - frame.captured_at > STALE_SECONDS:
                 reader.late_s = now - frame.captured_at
+                self._late += 1
                 return True
             reader.fresh(now)
             before, self._last_fresh = self._last_fresh, now
             was_lost, self._lost = self._lost, ""
+            self._late += self._newest is not None
             self._newest, self._size_hw = frame, (frame.rgb.shape[0], frame.rgb.shape[1])
             self._news.notify_all()
         if was_lost and before is not None:

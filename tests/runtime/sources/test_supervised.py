@@ -186,6 +186,21 @@ def test_a_consumer_that_is_slow_gets_the_newest() -> None:
     assert np.median(ages[1:]) < 0.08
 
 
+def test_what_nobody_took_and_what_came_too_late_is_counted() -> None:
+    given = 60
+    with Supervised(FakeLive(given, "end", rate=200), FakeLive, replace(QUICK, restarts=0)) as source:
+        taken = 0
+        with pytest.raises(SourceLostError):
+            for frame in source:
+                taken += frame.has_signal
+                time.sleep(0.02)
+        assert taken < given and taken + source.status.late == given
+    with Supervised(FakeLive(20, "end", rate=200, late_s=5.0), FakeLive, replace(QUICK, restarts=0)) as source:
+        with pytest.raises(SourceLostError):
+            assert not any(frame.has_signal for frame in source)
+        assert source.status.late == 20
+
+
 def test_close_in_any_state_returns_at_once_and_ends_the_iterator(hung: list[FakeLive]) -> None:
     hung.append(FakeLive(0, "hang"))
     states: list[Callable[[], Supervised]] = [
