@@ -130,6 +130,7 @@ class Pipeline:
         self._inferred: Handoff[tuple[_Job, Masks | None, float | None]] = Handoff(_CAPACITY, "all")
         self._restored: Handoff[Result] = Handoff(_CAPACITY, "all")
         self._error: BaseException | None = None
+        self._is_told = False  # already, to on_failure
         self._error_lock = threading.Lock()
         self._frames = 0
 
@@ -303,20 +304,21 @@ class Pipeline:
                 interrupted = True
 
     def _sink_failed(self, sink: Sink, error: BaseException) -> None:
-        self._record(error)
-        if any(worker.is_working for lane in self._lanes for worker in lane.workers):
+        goes_on = any(worker.is_working for lane in self._lanes for worker in lane.workers)
+        self._record(error, goes_on)
+        if goes_on:
             self._on_failure(error)
         else:
             self._stop()
 
-    def _record(self, error: BaseException) -> None:
-        """The first error is the one that ended the run; the others follow from it.
+    def _record(self, error: BaseException, is_told: bool = False) -> None:
+        """The first error is the one that ended the run, unless that went on and told of it; the others follow from it.
 
         But what was read before a source broke is still to be segmented and written: where that fails too, it must be known.
         """
         with self._error_lock:
-            if self._error is None or isinstance(self._error, SourceLostError):
-                self._error = error
+            if self._error is None or isinstance(self._error, SourceLostError) or (self._is_told and not is_told):
+                self._error, self._is_told = error, is_told
 
 
 def _inferred(backend: Backend, jobs: list[_Job]) -> list[Masks]:

@@ -154,8 +154,18 @@ def test_a_failure_is_told_when_it_happens_not_at_the_end() -> None:
 
 def test_the_run_ends_when_the_last_output_has_failed() -> None:
     first, second = ListSink(fail_at=2, error=QtsegError("first")), ListSink(fail_at=5, error=QtsegError("second"))
-    report = run(EndlessSource(), first, second)
-    assert (str(report.error), first.ended, second.ended) == ("first", ["abandoned"], ["abandoned"])
+    told: list[str] = []
+    report = Pipeline([stream(EndlessSource(), first, second)], on_failure=lambda error: told.append(str(error))).run()
+    assert (told, str(report.error)) == (["first"], "second")
+    assert first.ended == second.ended == ["abandoned"]
+
+
+@pytest.mark.parametrize("what", ["engine", "source"])
+def test_what_ends_a_run_is_reported_although_an_output_had_failed_before(what: str) -> None:
+    source = ListSource(20, fail_at=15 if what == "source" else None, error=LOST, seconds=0.005)
+    backend = FakeBackend(fail_at=15 if what == "engine" else None)
+    report = run(source, ListSink(), ListSink(fail_at=2, error=QtsegError("disk full")), backend=backend)
+    assert ("failed at call 15" if what == "engine" else str(LOST)) in str(report.error)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
