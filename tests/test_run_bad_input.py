@@ -350,3 +350,11 @@ def test_a_size_or_batch_that_is_none_is_exit_code_2_before_anything_is_loaded(t
     (tmp_path / "model.safetensors").write_bytes(b"x")
     outcome = Outcome(tmp_path, ["export", "model.safetensors", "-o", "model.onnx", option], hidden="torch onnx")
     outcome.require_refused(2, f"{option.split('=')[0]}: wanted ")
+
+
+def test_single_images_are_not_filtered_as_if_they_were_video(tmp_path: Path) -> None:
+    """The filter would hide all that is found in them, and an empty mask says that nothing was."""
+    cv2.imwrite(str(tmp_path / "frame.png"), numbered_frame(0))
+    run_on("frame.png", "--temporal", "hysteresis", folder=tmp_path).require_refused(
+        2, "--temporal hysteresis", "frame.png", "leave it out"
+    )

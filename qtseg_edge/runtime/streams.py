@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from qtseg_edge.errors import UsageError
 from qtseg_edge.runtime.backend import Backend
 from qtseg_edge.runtime.frames import Source
 from qtseg_edge.runtime.handoff import Policy
@@ -40,13 +41,17 @@ def open_streams(
 ) -> list[Stream]:
     """One stream per source, each with its own of the `outputs` (`for_stream`), by default its overlay as a file. The sources stay the
     caller's; the outputs belong to the run. Opens all of them, or none. web: shows the streams that have an output `web://`. Raises
-    what `Segmenter` and `open_sinks` raise.
+    what `Segmenter` and `open_sinks` raise, and UsageError where images are to be filtered as if they were video.
     """
     inputs = tuple(file for source in sources for file in source.info.files)
     streams: list[Stream] = []
     try:
         for number, source in enumerate(sources):
             info = replace(source.info, files=inputs)  # no output may take the place of any of them
+            if info.images and options.temporal == "hysteresis":
+                raise UsageError(
+                    f"--temporal hysteresis: would hide all of {info.name}, which are single images; leave it out, or make a video of them"
+                )
             segmenter = Segmenter(backend, options.threshold, options.roi)
             hysteresis = options.temporal == "hysteresis" or (options.temporal is None and not info.images)
             temporal = TemporalFilter(backend.spec.classes, segmenter.cut, hysteresis)
