@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from qtseg_edge import __version__
+from qtseg_edge.commands.benchmark import benchmark
 from qtseg_edge.commands.build_engine import build_engine
 from qtseg_edge.commands.calibrate import calibrate
 from qtseg_edge.commands.doctor import doctor
@@ -44,8 +46,18 @@ _EXTRA_OF_MODULE = {
 
 
 def main() -> None:
+    _open_standard_streams()
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # a damaged image is one line of ours
     app()
+
+
+def _open_standard_streams() -> None:
+    """A service may be started without them: the next file opened would take their place, and be printed into."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the process ends)
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def _exit_codes(command: Callable[..., None]) -> Callable[..., None]:
@@ -87,7 +99,7 @@ def _options(
     """Options before the command."""
 
 
-for _command in (run, export, calibrate, build_engine, evaluate, train, prepare, inspect, doctor):
+for _command in (run, export, calibrate, build_engine, evaluate, benchmark, train, prepare, inspect, doctor):
     app.command()(_exit_codes(_command))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -26,8 +27,11 @@ Steps = Callable[[str, str, int | None], AbstractContextManager[OnProgress]]
 
 
 def notice(text: str) -> None:
-    """One line for the reader, never part of the results."""
-    print(text, file=sys.stderr)
+    """One line for the reader, never part of the results. Nothing where nobody reads: that must not end what is told of."""
+    try:
+        print(text, file=sys.stderr)
+    except OSError:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the process ends)
 
 
 def print_json(document: Any) -> None:

@@ -40,6 +40,7 @@ def run_document(report: RunReport, spec: ModelSpec) -> dict[str, Any]:
                 "foreground_frames": stream.foreground_frames,
                 "dropped": stream.dropped,
                 "reopened": stream.status.reopened,
+                "frame_age_ms": _rounded(asdict(stream.ages.percentiles())),
             }
             for stream in snapshot.streams
         ],
@@ -53,8 +54,8 @@ def run_document(report: RunReport, spec: ModelSpec) -> dict[str, Any]:
 def run_tables(report: RunReport) -> list[Table]:
     """Latencies of the stages and, where there is more than one source or something was dropped, what became of each."""
     snapshot = report.snapshot
-    outputs = [sink.name for sink in snapshot.sinks if sink.written and not sink.error]
-    written = f"; written: {', '.join(outputs)}" if report.frames and report.error is None else ""  # else the error says what is left
+    outputs = [sink.name for sink in snapshot.sinks if sink.written and not sink.error]  # of the others the error says what is left
+    written = f"; written: {', '.join(outputs)}" if outputs else ""
     title = f"{report.frames} frames in {report.seconds:.1f} s, {report.fps:.1f} fps; foreground in {report.foreground_frames}{written}"
     rows = [
         [stage, *(f"{value:.1f}" for value in (values.mean, values.p50, values.p95, values.p99, values.max))]
@@ -69,11 +70,13 @@ def run_tables(report: RunReport) -> list[Table]:
 
 def _sources_table(snapshot: Snapshot) -> Table:
     reasons = sorted({reason for stream in snapshot.streams for reason in stream.dropped})
-    rows = [
-        [stream.name, str(stream.frames), *(str(stream.dropped.get(reason, 0)) for reason in reasons), str(stream.status.reopened)]
-        for stream in snapshot.streams
-    ]
-    return ["source", "segmented", *(f"dropped: {reason}" for reason in reasons), "opened again"], rows, ""
+    rows = []
+    for stream in snapshot.streams:
+        ages = stream.ages.percentiles()
+        counts = [stream.frames, *(stream.dropped.get(reason, 0) for reason in reasons), stream.status.reopened]
+        rows.append([stream.name, *map(str, counts), f"{ages.p50:.1f}", f"{ages.p99:.1f}"])
+    dropped = [f"dropped: {reason}" for reason in reasons]
+    return ["source", "segmented", *dropped, "opened again", "age p50, ms", "p99"], rows, ""
 
 
 def export_document(report: ExportReport) -> dict[str, Any]:

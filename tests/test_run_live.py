@@ -154,7 +154,7 @@ def test_a_full_disk_stops_the_recording_which_plays_and_the_rest_goes_on(tmp_pa
         pytest.skip("this user may not mount a small disk")
     try:
         with LiveRun(tmp_path, "--source", "testsrc://640x480@25", "-o", "disk/out.mp4", "-o", "out.events.jsonl", "--json") as run:
-            run.wait(lambda _: "the other outputs go on" in run.err)
+            run.wait(lambda _: "the rest of the run goes on" in run.err)
             run.wait(pictures(20, after=len(run.lines())))
             code, _ = run.end()
         assert code == 1

@@ -25,7 +25,7 @@ import typer
 from qtseg_edge.console import notice, print_tables
 from qtseg_edge.runtime import Backend, FakeBackend, Pipeline, RunReport, Segmenter, open_backend, open_source
 from qtseg_edge.runtime.devices import default_model
-from qtseg_edge.runtime.pipeline import Stream
+from qtseg_edge.runtime.lane import Stream
 from qtseg_edge.runtime.sinks.base import NullSink, Sink
 from qtseg_edge.runtime.temporal.filter import TemporalFilter
 from tests.live_runs import LiveRun, no_signal, pictures
@@ -125,7 +125,7 @@ def recording_on_a_full_disk(folder: Path) -> list[Line]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=True)
     try:
         with LiveRun(folder, "--source", CAMERA.format(25), "-o", "disk/out.mp4") as run:
-            run.wait(lambda _: "the other outputs go on" in run.err)
+            run.wait(lambda _: "the rest of the run goes on" in run.err)
             before = len(run.lines())
             run.wait(pictures(50, after=before))
             run.end()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,6 +16,7 @@ from qtseg_edge.errors import INTERRUPTED, UsageError
 from qtseg_edge.spec import NOTICE
 
 if TYPE_CHECKING:
+    from qtseg_edge.runtime.frames import Source
     from qtseg_edge.runtime.monitor import Monitor
     from qtseg_edge.runtime.systemd import Notifier
 
@@ -45,7 +46,7 @@ def run(
         Literal["all", "latest"] | None,
         typer.Option(help="Segment every frame (default of files), or the newest and drop the rest (live).", show_default=False),
     ] = None,
-    realtime: Annotated[bool, typer.Option("--realtime", help="Play a file as if it were live.")] = False,
+    realtime: Annotated[bool, typer.Option("--realtime", help="Play files as if they were live.")] = False,
     max_frames: Annotated[int | None, typer.Option(min=1, help="End after so many frames of every source.", show_default=False)] = None,
     stall_timeout: Annotated[float, typer.Option(help="Seconds without a picture after which a live source is opened again.")] = 5.0,
     restarts: Annotated[
@@ -71,24 +72,24 @@ def run(
     from qtseg_edge.runtime.web import web_server
 
     texts = _sources(video, camera, source or [])
-    live = LiveOptions(realtime, stall_timeout, restarts, rtsp_transport)
+    live = LiveOptions(realtime, stall_timeout, restarts, rtsp_transport, every=policy == "all")
     options = StreamOptions(threshold, policy, temporal, parse_roi(roi))
     interrupt_once()
     with ExitStack() as stack:
         sources = [stack.enter_context(open_source(text, live, notice)) for text in texts]
+        _require_one_pace(sources, realtime)
         backend = stack.enter_context(open_backend(model, device, trust=trust, cuda_driver=cuda_driver))
         monitor, notifier = Monitor(backend.name, backend.spec.card.name), Notifier()
         web = stack.enter_context(web_server(output or [], monitor) or nullcontext())
-        streams = open_streams(sources, backend, output or [], options, web)
         notice(f"{backend.spec.card.name} on {backend.name}. {NOTICE}{'' if web is None else f' Look at http://{web.address}'}")
-        counts = [opened.info.frames for opened in sources]
-        with progress("run", "frames", None if None in counts else sum(count or 0 for count in counts)) as advance:
+        with progress("run", "frames", _total(sources, max_frames)) as advance:
+            streams = open_streams(sources, backend, output or [], options, web)  # last, because it is the pipeline that ends them
             pipeline = Pipeline(
                 streams,
                 alpha,
                 monitor=monitor,
                 on_frame=_told(advance, monitor, notifier),
-                on_failure=lambda error: notice(f"qtseg-edge: {error}; the other outputs go on"),
+                on_failure=lambda error: notice(f"qtseg-edge: {error}; the rest of the run goes on"),
                 max_frames=max_frames,
             )
             notifier.ready()
@@ -96,7 +97,7 @@ def run(
             notifier.stopping()
         if as_json:
             print_json(run_document(report, backend.spec))
-        else:
+        elif report.frames:
             print_tables(run_tables(report))
     if report.error is not None:
         raise report.error
@@ -110,6 +111,24 @@ def _sources(video: str | None, camera: int | None, sources: list[str]) -> list[
     if not texts:
         raise UsageError("run: wanted --video FILE, --camera N or --source URI; try it with: qtseg-edge run --source testsrc:// -o null://")
     return texts
+
+
+def _total(sources: Sequence[Source], most: int | None) -> int | None:
+    counts = [most if source.info.frames is None else min(source.info.frames, most or source.info.frames) for source in sources]
+    return None if None in counts else sum(count or 0 for count in counts)
+
+
+def _require_one_pace(sources: Sequence[Source], realtime: bool) -> None:
+    """A file that is read as fast as it goes takes the engine, and its outputs make a live source wait."""
+    from qtseg_edge.runtime.sources.realtime import Realtime
+
+    if realtime and not any(isinstance(source, Realtime) for source in sources):
+        raise UsageError(f"--realtime: is for files, and {sources[0].info.name} is live already; leave it out")
+    files = [source.info.name for source in sources if not source.info.live]
+    if 0 < len(files) < len(sources):
+        raise UsageError(
+            f"run: {files[0]} is a file, beside something live; play it as if it were live, with --realtime, or in a run of its own"
+        )
 
 
 def _told(advance: OnProgress, monitor: Monitor, notifier: Notifier) -> Callable[[int], None]:

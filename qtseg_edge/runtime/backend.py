@@ -40,11 +40,13 @@ def require_interface(model: Path, names: Iterable[str]) -> None:
 class Backend(ABC):
     """`spec`, `infer`, `close`. A backend is used by one thread at a time.
 
-    name: what the user reads, engine and precision, such as "openvino bf16".
+    name: what the user reads, engine and precision, such as "openvino bf16". largest_batch: how many images one call takes where the
+    spec leaves that open; None: any number.
     """
 
     name: str
     spec: ModelSpec
+    largest_batch: int | None = None
 
     def infer(self, image: Uint8) -> Masks:
         """image: uint8 (N, H, W, 3) RGB, letterboxed to `spec.size_hw`, C-contiguous.

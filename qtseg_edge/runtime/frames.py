@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# A mask older than this is no longer shown: the frame after it is late, and what it marks may have moved away.
+# A live mask that took longer than this is not shown, and none that is shown stays for longer: what it marks may have moved away.
 STALE_SECONDS = 1.0
 
 

@@ -37,6 +37,15 @@ class Handoff(Generic[T]):
         self._changed = changed or threading.Condition()
         self._finished = False
 
+    @property
+    def is_full(self) -> bool:
+        return len(self._items) >= self._capacity
+
+    @property
+    def is_over(self) -> bool:
+        """Ended, and nothing is left to take."""
+        return self._finished and not self._items
+
     def put(self, item: T) -> None:
         """Raises HandoffClosedError when either side has ended it."""
         dropped: list[T] = []

@@ -20,7 +20,8 @@ LATE, DAMAGED, SLOW_OUTPUT = "late", "damaged", "slow output"
 @dataclass(frozen=True)
 class StreamSnapshot:
     """name: of the source. frames: segmented. dropped: reason -> frames. age_s: since the newest segmented picture was captured, None
-    before the first. mask_share: foreground of the newest, 0..1. fps: over the last seconds.
+    before the first. mask_share: foreground of the newest, 0..1. fps: over the last seconds. ages: of its pictures when their masks were
+    ready, milliseconds; shared, not to be changed.
     """
 
     name: str
@@ -31,6 +32,7 @@ class StreamSnapshot:
     age_s: float | None
     mask_share: float
     fps: float
+    ages: LatencyHistogram
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class _Stream:
     captured_at: float | None = None
     mask_share: float = 0.0
     fps: float = 0.0
+    ages: LatencyHistogram = field(default_factory=LatencyHistogram)
     window: tuple[float, int] = (0.0, 0)  # when the current measurement of fps began, and the frames before it
 
 
@@ -119,6 +122,7 @@ class Monitor:
             stream.frames += 1
             stream.foreground_frames += result.area > 0
             stream.captured_at = result.frame.captured_at
+            stream.ages.add((result.segmented_at - result.frame.captured_at) * 1e3)
             stream.mask_share = result.area / result.segmentation.mask.size
             since, before = stream.window
             if now - since >= _FPS_SECONDS:
@@ -148,7 +152,8 @@ class Monitor:
         dropped = dict(stream.dropped + Counter({DAMAGED: status.damaged, LATE: status.late}))
         age = None if stream.captured_at is None else now - stream.captured_at
         fps = stream.fps if now - stream.window[0] < 2 * _FPS_SECONDS else 0.0
-        return StreamSnapshot(stream.name, status, stream.frames, stream.foreground_frames, dropped, age, stream.mask_share, fps)
+        counts = stream.frames, stream.foreground_frames
+        return StreamSnapshot(stream.name, status, *counts, dropped, age, stream.mask_share, fps, stream.ages)
 
 
 _FPS_SECONDS = 1.0

@@ -2,7 +2,8 @@
 
 Of every source: capture -> prepare. Of all together: infer (the caller's thread, which owns the GPU) -> restore -> draw. Of every
 output: write. A live source hands on its newest frame and counts the others; a file hands on every one. A source or an output that
-fails ends alone; the engine's failure, or the last output's, ends the run. The outputs are finalised in every case.
+fails ends alone; the engine's failure, or the last output's, ends the run. The outputs are finalised in every case, those of a
+source as soon as it has ended.
 """
 
 from __future__ import annotations
@@ -11,40 +12,23 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
 from qtseg_edge.errors import QtsegError, SourceLostError, UsageError
 from qtseg_edge.runtime.backend import Backend, Masks
-from qtseg_edge.runtime.frames import Frame, Source
-from qtseg_edge.runtime.handoff import Handoff, HandoffClosedError, Policy, take_ready
-from qtseg_edge.runtime.monitor import LATE, Monitor, Snapshot
+from qtseg_edge.runtime.handoff import Handoff, HandoffClosedError, take_ready
+from qtseg_edge.runtime.lane import CAPACITY, Job, Lane, Stream, seconds_to
+from qtseg_edge.runtime.monitor import Monitor, Snapshot
 from qtseg_edge.runtime.overlay import Overlay
 from qtseg_edge.runtime.results import Result
-from qtseg_edge.runtime.segmenter import Prepared, Segmentation, Segmenter
-from qtseg_edge.runtime.sink_worker import SinkWorker
+from qtseg_edge.runtime.segmenter import Segmentation
 from qtseg_edge.runtime.sinks.base import Sink
-from qtseg_edge.runtime.temporal.filter import TemporalFilter
 from qtseg_edge.runtime.timing import Percentiles
 
-_CAPACITY = 2  # of a file's hand-offs: one frame in work, one ready
 _FINALISE_SECONDS = 1.6  # after an interrupt; whoever stops a service waits no longer than 2
+_HELD_UP_SECONDS = 0.6  # of them, for outputs that make the others wait
 _JOIN_SECONDS = 0.2  # for a source that does not give up its thread; nothing of it is needed any more
-
-
-@dataclass(frozen=True)
-class Stream:
-    """One source with what is done to its frames. Its parts belong to the run, which ends them; the backend is closed by its owner.
-
-    policy: None takes every frame of a file and the newest of a live source.
-    """
-
-    source: Source
-    segmenter: Segmenter
-    temporal: TemporalFilter
-    sinks: Sequence[Sink]
-    policy: Policy | None = None
 
 
 @dataclass(frozen=True)
@@ -68,44 +52,11 @@ class RunReport:
         return self.frames / self.seconds if self.seconds else 0.0
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A frame on its way; prepare_ms and infer_ms are filled in as it goes."""
-
-    stream: int
-    frame: Frame
-    prepared: Prepared
-    prepare_ms: float
-
-
-class _Lane:
-    """The hand-offs and outputs of one stream."""
-
-    def __init__(self, number: int, stream: Stream, monitor: Monitor, ready: threading.Condition) -> None:
-        info = stream.source.info
-        policy: Policy = stream.policy or ("latest" if info.live else "all")
-        capacity = 1 if policy == "latest" else _CAPACITY
-        self.number, self.stream = monitor.add_stream(info.name, lambda: stream.source.status), stream
-
-        def late(frame: Frame) -> None:
-            if frame.has_signal:
-                monitor.dropped(number, LATE)
-
-        self.captured: Handoff[Frame] = Handoff(capacity, policy, late)
-        self.prepared: Handoff[_Job] = Handoff(capacity, policy, lambda job: late(job.frame), ready)
-        self.workers: list[SinkWorker] = []
-        self.needs_picture = any(sink.needs_picture for sink in stream.sinks)
-
-    def stop(self) -> None:
-        self.captured.cancel()
-        self.prepared.cancel()
-
-
 class Pipeline:
     """One run. `run` may be called once.
 
-    on_frame(pictures so far), at every result, and on_failure(error), where an output fails and others go on, are called in threads of the
-    run. alpha: opacity of the tint. max_frames: of every source, None for all.
+    on_frame(pictures so far), at every result, and on_failure(error), where an output or a source fails and others go on, are called in
+    threads of the run. alpha: opacity of the tint. max_frames: of every source, None for all.
     """
 
     def __init__(
@@ -126,9 +77,10 @@ class Pipeline:
         self._monitor = monitor or Monitor(self._backend.name, card.name)
         self._on_frame, self._on_failure, self._max_frames = on_frame, on_failure, max_frames
         ready = threading.Condition()
-        self._lanes = [_Lane(number, stream, self._monitor, ready) for number, stream in enumerate(streams)]
-        self._inferred: Handoff[tuple[_Job, Masks | None, float | None]] = Handoff(_CAPACITY, "all")
-        self._restored: Handoff[Result] = Handoff(_CAPACITY, "all")
+        self._lanes = [Lane(stream, self._monitor, ready) for stream in streams]
+        # A lane behind its last result says that it has ended.
+        self._inferred: Handoff[tuple[Job, Masks | None, float | None] | Lane] = Handoff(CAPACITY, "all")
+        self._restored: Handoff[Result | Lane] = Handoff(CAPACITY, "all")
         self._error: BaseException | None = None
         self._is_told = False  # already, to on_failure
         self._error_lock = threading.Lock()
@@ -137,13 +89,14 @@ class Pipeline:
     def run(self) -> RunReport:
         """Until the sources end, the engine fails or the user interrupts. Errors that are not QtsegError are raised again."""
         started = time.perf_counter()
-        for lane in self._lanes:
-            live = lane.stream.source.info.live
-            lane.workers = [SinkWorker(sink, live, self._monitor, self._sink_failed, self._stop) for sink in lane.stream.sinks]
-        captures = [thread for lane in self._lanes for thread in (_started(self._capture, lane), _started(self._prepare, lane))]
-        finishing = [_started(self._restore), _started(self._draw)]
+        finishing: list[threading.Thread] = []
+        captures: list[threading.Thread] = []
         interrupted = False
         try:
+            for lane in self._lanes:
+                lane.start_workers(self._monitor, self._sink_failed, self._stop)
+            finishing += [_started(self._restore), _started(self._draw)]
+            captures += [_started(work, lane) for lane in self._lanes for work in (self._capture, self._prepare)]
             self._infer()
         except KeyboardInterrupt:
             interrupted = True
@@ -162,29 +115,30 @@ class Pipeline:
         foreground = sum(stream.foreground_frames for stream in snapshot.streams)
         return RunReport(self._frames, seconds, dropped, foreground, stages, snapshot, error, interrupted)
 
-    def _capture(self, lane: _Lane) -> None:
+    def _capture(self, lane: Lane) -> None:
         try:
-            for frame in islice(lane.stream.source, self._max_frames):
+            for frame in lane.frames(self._max_frames):
                 lane.captured.put(frame)
         except HandoffClosedError:
             return
         except BaseException as error:
-            self._record(error)
+            self._source_failed(lane, error)
         finally:
+            lane.is_reading = False
             lane.captured.finish()  # what was read before the failure is still segmented and written
 
-    def _prepare(self, lane: _Lane) -> None:
+    def _prepare(self, lane: Lane) -> None:
         try:
             while True:
                 frame = lane.captured.get()
                 started = time.perf_counter()
                 stands_alone = lane.stream.source.info.images or not frame.has_signal
                 prepared = lane.stream.segmenter.prepare(frame.rgb, None if stands_alone else float(frame.time))
-                lane.prepared.put(_Job(lane.number, frame, prepared, _ms_since(started)))
+                lane.prepared.put(Job(lane.number, frame, prepared, _ms_since(started)))
         except HandoffClosedError:
             pass
         except BaseException as error:
-            self._record(error)
+            self._source_failed(lane, error)
         finally:
             lane.captured.cancel()
             lane.prepared.finish()
@@ -194,19 +148,23 @@ class Pipeline:
         try:
             while True:
                 self._infer_batch(take_ready(handoffs))
+                for lane in self._lanes:
+                    if lane.prepared.is_over and not lane.has_ended:
+                        lane.has_ended = True
+                        self._inferred.put(lane)
         except HandoffClosedError:
             return
         except Exception as error:
             self._record(error)
 
-    def _infer_batch(self, jobs: list[_Job]) -> None:
-        """In one call where the model takes any batch, one after the other where it takes one."""
+    def _infer_batch(self, jobs: list[Job]) -> None:
+        """As many in one call as the model takes."""
         for job in jobs:
             if job.prepared.is_flat:
                 self._inferred.put((job, None, None))
         pictures = [job for job in jobs if not job.prepared.is_flat]
-        together = len(pictures) if self._backend.spec.batch is None else 1
-        for first in range(0, len(pictures), max(together, 1)):
+        together = self._backend.spec.batch or self._backend.largest_batch or max(len(pictures), 1)
+        for first in range(0, len(pictures), together):
             batch = pictures[first : first + together]
             started = time.perf_counter()
             masks = _inferred(self._backend, batch)
@@ -217,7 +175,8 @@ class Pipeline:
     def _restore(self) -> None:
         try:
             while True:
-                self._restored.put(self._restore_one(*self._inferred.get()))
+                inferred = self._inferred.get()
+                self._restored.put(inferred if isinstance(inferred, Lane) else self._restore_one(*inferred))
         except HandoffClosedError:
             pass
         except BaseException as error:
@@ -226,7 +185,7 @@ class Pipeline:
             self._inferred.cancel()
             self._restored.finish()
 
-    def _restore_one(self, job: _Job, masks: Masks | None, infer_ms: float | None) -> Result:
+    def _restore_one(self, job: Job, masks: Masks | None, infer_ms: float | None) -> Result:
         started = time.perf_counter()
         stream, frame, prepared = self._lanes[job.stream].stream, job.frame, job.prepared
         filtered = stream.temporal.update(masks, prepared, frame)
@@ -253,7 +212,11 @@ class Pipeline:
     def _draw(self) -> None:
         try:
             while True:
-                self._hand_out(self._restored.get())
+                restored = self._restored.get()
+                if isinstance(restored, Lane):
+                    restored.finish_workers()
+                else:
+                    self._hand_out(restored)
         except HandoffClosedError:
             pass
         except BaseException as error:
@@ -262,8 +225,7 @@ class Pipeline:
             self._restored.cancel()
             self._stop()
             for lane in self._lanes:
-                for worker in lane.workers:
-                    worker.finish()
+                lane.finish_workers()
 
     def _hand_out(self, result: Result) -> None:
         lane = self._lanes[result.stream]
@@ -288,20 +250,36 @@ class Pipeline:
                 self._stop()
                 self._inferred.finish()
                 deadline = time.perf_counter() + _FINALISE_SECONDS if interrupted else None
-                for thread in finishing:
-                    thread.join(_left(deadline))
-                for worker in [worker for lane in self._lanes for worker in lane.workers]:
-                    if not worker.join(_left(deadline)):
-                        worker.cancel()
-                        self._record(QtsegError(f"{worker.sink.name}: was not finalised within 2 s; its end may be missing"))
+                self._hand_out_rest(finishing, deadline)
+                for error in [error for lane in self._lanes for error in lane.join_workers(deadline)]:
+                    self._record(error)
                 for lane in self._lanes:
                     lane.stream.source.close()  # frees a reader that waits for its next picture
                 deadline = time.perf_counter() + _JOIN_SECONDS
                 for thread in captures:
-                    thread.join(_left(deadline))
+                    thread.join(seconds_to(deadline))
+                for lane in self._lanes:
+                    lane.abandon_unused()
                 return interrupted
             except KeyboardInterrupt:
                 interrupted = True
+
+    def _hand_out_rest(self, finishing: list[threading.Thread], deadline: float | None) -> None:
+        """Wait until every output has been given every result. With a deadline, an output that holds up the others is given up."""
+        patience = None if deadline is None else deadline - _FINALISE_SECONDS + _HELD_UP_SECONDS
+        for thread in finishing:
+            thread.join(seconds_to(patience))
+        if any(thread.is_alive() for thread in finishing):
+            for lane in self._lanes:
+                lane.give_up_who_holds_up()
+        for thread in finishing:
+            thread.join(seconds_to(deadline))
+
+    def _source_failed(self, lane: Lane, error: BaseException) -> None:
+        goes_on = any(other.is_reading for other in self._lanes if other is not lane)
+        self._record(error, goes_on)
+        if goes_on:
+            self._on_failure(error)
 
     def _sink_failed(self, sink: Sink, error: BaseException) -> None:
         goes_on = any(worker.is_working for lane in self._lanes for worker in lane.workers)
@@ -321,7 +299,7 @@ class Pipeline:
                 self._error, self._is_told = error, is_told
 
 
-def _inferred(backend: Backend, jobs: list[_Job]) -> list[Masks]:
+def _inferred(backend: Backend, jobs: list[Job]) -> list[Masks]:
     """Of each job its own (1, H, W) mask and confidence, which outlive the backend's next call."""
     images = [job.prepared.image for job in jobs]
     masks = backend.infer(images[0] if len(images) == 1 else np.concatenate(images))
@@ -332,10 +310,6 @@ def _started(work: Callable[..., None], *arguments: object) -> threading.Thread:
     thread = threading.Thread(target=work, args=arguments, name=work.__name__.strip("_"), daemon=True)
     thread.start()
     return thread
-
-
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.perf_counter())
 
 
 def _ms_since(started: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
@@ -52,3 +52,7 @@ class Result:
         infer_ms = self.segmentation.infer_ms
         status += f"  {'no picture' if infer_ms is None else f'{infer_ms:.0f} ms'}  research use only"
         return self.overlay.draw(self.frame.rgb, self.segmentation.mask, status)
+
+    def without_signal(self) -> Result:
+        """The same frame as one that nothing is known of: what is shown instead of a mask that has come too late."""
+        return replace(self, frame=replace(self.frame, has_signal=False), tracks=())

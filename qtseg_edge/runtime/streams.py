@@ -11,7 +11,7 @@ from qtseg_edge.errors import UsageError
 from qtseg_edge.runtime.backend import Backend
 from qtseg_edge.runtime.frames import Source
 from qtseg_edge.runtime.handoff import Policy
-from qtseg_edge.runtime.pipeline import Stream
+from qtseg_edge.runtime.lane import Stream
 from qtseg_edge.runtime.roi.area import Roi
 from qtseg_edge.runtime.segmenter import Segmenter
 from qtseg_edge.runtime.sinks import default_output, for_stream, open_sinks

@@ -39,7 +39,7 @@ class Notifier:
         if not self._address:
             return
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as notify:
-            notify.sendto(message.encode(), self._address)
+            notify.sendto(message.encode(errors="replace"), self._address)
 
 
 def _watchdog_seconds() -> float:

@@ -58,6 +58,7 @@ class TensorRtBackend(Backend):
         self._engine: Engine | None = None
         with self._cuda.current():
             self._engine = Engine(path, plan, self._library, self.spec.size_hw, cache)
+            self.largest_batch = self._engine.batches[2]
             try:
                 self._idle.append(self._new_slot(self._engine))
             except BaseException:

@@ -14,14 +14,14 @@ from pathlib import Path
 from qtseg_edge.errors import SourceLostError
 from qtseg_edge.runtime import FakeBackend, Pipeline, Segmenter
 from qtseg_edge.runtime.frames import Frame, Source
-from qtseg_edge.runtime.pipeline import Stream
+from qtseg_edge.runtime.lane import Stream
 from qtseg_edge.runtime.sinks import open_sinks
 from qtseg_edge.runtime.sources.supervised import Patience, Supervised
 from qtseg_edge.runtime.temporal.filter import TemporalFilter
 from tests.media import numbered_frame
 from tests.runtime.stand_ins import frame_of, info
 
-BREAKS_AFTER = 1_500  # frames of one opening
+BREAKS_AFTER = 300  # frames of one opening
 PATIENCE = Patience(stall_s=2.0, restarts=-1, backoff_s=0.001, backoff_most_s=0.002)
 PAGE = os.sysconf("SC_PAGE_SIZE")
 OUTPUTS = ("out.mp4", "out.jsonl", "out.events.jsonl", "out.coco.json")

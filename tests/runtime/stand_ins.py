@@ -13,8 +13,8 @@ from qtseg_edge.runtime.backend import Backend
 from qtseg_edge.runtime.fake import FakeBackend
 from qtseg_edge.runtime.frames import Frame, Source, SourceInfo
 from qtseg_edge.runtime.handoff import Policy
+from qtseg_edge.runtime.lane import Stream
 from qtseg_edge.runtime.overlay import Overlay
-from qtseg_edge.runtime.pipeline import Stream
 from qtseg_edge.runtime.results import Result
 from qtseg_edge.runtime.segmenter import Segmentation, Segmenter
 from qtseg_edge.runtime.sinks.base import Sink

@@ -17,8 +17,8 @@ from qtseg_edge.runtime import FakeBackend, Masks, Pipeline, RunReport
 from qtseg_edge.runtime.backend import Backend
 from qtseg_edge.runtime.fake import FAKE_CARD
 from qtseg_edge.runtime.frames import Frame, Source
+from qtseg_edge.runtime.lane import Stream
 from qtseg_edge.runtime.monitor import LATE
-from qtseg_edge.runtime.pipeline import Stream
 from qtseg_edge.spec import ModelSpec
 from tests.media import number_of, numbered_frame
 from tests.runtime.stand_ins import ListSink, ListSource, frame_of, info, stream
@@ -122,8 +122,8 @@ def test_several_sources_share_the_engine_and_keep_their_frames_apart() -> None:
 class Batches(Backend):
     """Marks the left as many columns as the red of the top left pixel says, and notes the size of every batch."""
 
-    def __init__(self, batch: int | None) -> None:
-        self.name, self.spec = "batches", ModelSpec(FAKE_CARD, FAKE_CARD.size_hw, batch)
+    def __init__(self, batch: int | None, largest: int | None) -> None:
+        self.name, self.spec, self.largest_batch = "batches", ModelSpec(FAKE_CARD, FAKE_CARD.size_hw, batch), largest
         self.sizes: list[int] = []
 
     def _infer(self, image: NDArray[np.uint8]) -> Masks:
@@ -135,9 +135,9 @@ class Batches(Backend):
         return Masks(masks, np.full_like(masks, 255))
 
 
-@pytest.mark.parametrize(("batch", "largest"), [(None, 3), (1, 1)])
-def test_sources_go_through_the_network_together_where_it_takes_any_batch(batch: int | None, largest: int) -> None:
-    backend = Batches(batch)
+@pytest.mark.parametrize(("batch", "engine", "largest"), [(None, None, 3), (None, 2, 2), (1, None, 1)])
+def test_sources_go_through_the_network_together_as_far_as_it_takes_them(batch: int | None, engine: int | None, largest: int) -> None:
+    backend = Batches(batch, engine)
     sinks = [ListSink() for _ in range(3)]
     streams = []
     for number, sink in enumerate(sinks):
@@ -165,6 +165,24 @@ def test_a_source_that_is_lost_ends_alone_and_is_told_at_the_end() -> None:
     assert first.ended == second.ended == ["closed"]
 
 
+def test_a_source_that_is_lost_is_told_at_once_and_its_outputs_are_finalised_while_the_others_go_on() -> None:
+    backend = FakeBackend()
+    first, second = ListSink(), ListSink()
+    told: list[tuple[str, int]] = []
+    streams = [stream(Camera(5, error=LOST), first, backend=backend), stream(Camera(150, 0.02), second, backend=backend, policy="all")]
+    ended: list[int] = []
+
+    def watch(frames: int) -> None:
+        if first.ended and not ended:
+            ended.append(len(second.results))
+
+    report = Pipeline(streams, on_frame=watch, on_failure=lambda error: told.append((str(error), len(second.results)))).run()
+    assert [error for error, _ in told] == ["camera: lost"] and told[0][1] < 75
+    assert first.ended == ["closed"] and ended[0] < 100
+    assert report.error is LOST
+    assert second.indices == list(range(150))
+
+
 def test_an_engine_that_fails_ends_every_stream() -> None:
     backend = FakeBackend(fail_at=10)
     first, second = ListSink(), ListSink()
@@ -182,6 +200,12 @@ def test_a_number_of_frames_ends_a_camera_that_never_ends() -> None:
     sink = ListSink()
     report = Pipeline([stream(Camera(10_000), sink, policy="all")], max_frames=12).run()
     assert (report.frames, sink.indices) == (12, list(range(12)))
+
+
+def test_frames_without_signal_do_not_count_towards_it() -> None:
+    sink = ListSink()
+    report = Pipeline([stream(Camera(10_000, blank=frozenset(range(3, 40))), sink, policy="all")], max_frames=12).run()
+    assert (report.frames, len(sink.results)) == (12, 12 + 37)
 
 
 def test_an_output_that_hangs_does_not_keep_an_interrupted_run_from_ending() -> None:
@@ -209,6 +233,33 @@ def test_an_output_that_hangs_does_not_keep_an_interrupted_run_from_ending() -> 
     assert "was not finalised within 2 s" in str(report.error)
     assert good.ended == ["closed"] and len(good.results) == report.frames > 0
     assert taken < 20 * 0.02 + 2.5
+
+
+def test_an_output_that_holds_up_a_file_does_not_cost_the_others_their_end() -> None:
+    released = threading.Event()
+
+    class Hanging(ListSink):
+        def write(self, result: object) -> None:
+            released.wait(20)
+
+    class SlowToClose(ListSink):
+        def close(self) -> None:
+            time.sleep(0.5)
+            super().close()
+
+    class Interrupted(FakeBackend):
+        def _infer(self, image: NDArray[np.uint8]) -> Masks:
+            if good.results:
+                time.sleep(0.3)
+                raise KeyboardInterrupt
+            return super()._infer(image)
+
+    good = SlowToClose()
+    report = run(stream(ListSource(500), good, Hanging(), backend=Interrupted()))
+    released.set()
+    assert report.interrupted
+    assert good.ended == ["closed"]
+    assert [sink.error != "" for sink in report.snapshot.sinks] == [False, True]
 
 
 def test_drawing_and_writing_go_on_while_the_network_works() -> None:

@@ -15,7 +15,7 @@ from qtseg_edge.runtime.monitor import SLOW_OUTPUT, Monitor
 from qtseg_edge.runtime.results import Result
 from qtseg_edge.runtime.sink_worker import SinkWorker
 from qtseg_edge.runtime.sinks.base import Sink, ViewClosed
-from tests.runtime.stand_ins import ListSink, result_of
+from tests.runtime.stand_ins import ListSink, info, result_of
 
 pytestmark = [pytest.mark.timeout(20), pytest.mark.usefixtures("no_thread_is_left")]
 RGB = np.zeros((8, 8, 3), np.uint8)
@@ -33,7 +33,9 @@ class Watched:
         self.monitor.add_stream("camera", SourceStatus)
         self.failures: list[tuple[Sink, BaseException]] = []
         self.closed = threading.Event()
-        self.worker = SinkWorker(sink, is_live, self.monitor, lambda *failure: self.failures.append(failure), self.closed.set)
+        self.worker = SinkWorker(
+            sink, replace(info(), live=is_live), self.monitor, lambda *failure: self.failures.append(failure), self.closed.set
+        )
 
     def end(self) -> None:
         self.worker.finish()
@@ -159,6 +161,37 @@ def test_cancelled_it_throws_away_what_is_pending() -> None:
     sink.opened.set()
     assert watched.worker.join(10)
     assert (sink.indices, sink.ended) == ([0], ["closed"])
+
+
+@pytest.mark.parametrize(("is_view", "is_live", "shown"), [(True, True, False), (True, False, True), (False, True, True)])
+def test_a_view_of_something_live_shows_no_mask_that_comes_too_late(is_view: bool, is_live: bool, shown: bool) -> None:
+    """A network of more than a second a frame: what it says is not about what is there now. A file waits, and a recording is of then."""
+    sink = ListSink(needs_picture=True)
+    sink.is_view = is_view
+    watched = Watched(sink, is_live)
+    made = result_of(RGB, np.ones((8, 8), np.uint8), 1)
+    old = replace(made, frame=replace(made.frame, captured_at=time.perf_counter() - STALE_SECONDS - 0.1))
+    watched.worker.put(old)
+    watched.end()
+    (written,) = sink.results
+    assert written.frame.has_signal is shown
+    assert np.array_equal(written.picture, old.picture) is shown
+
+
+def test_of_large_frames_fewer_wait_for_a_slow_output() -> None:
+    sink = Gate()
+    monitor = Monitor("fake", "tiny")
+    monitor.add_stream("camera", SourceStatus)
+    about = replace(info(), live=True, size_hw=(2160, 3840))
+    worker = SinkWorker(sink, about, monitor, lambda *_: None, lambda: None)
+    worker.put(result(0))
+    assert sink.writing.wait(5)
+    for index in range(1, 20):
+        worker.put(result(index))
+    sink.opened.set()
+    worker.finish()
+    assert worker.join(10)
+    assert sink.indices == [0, 18, 19]
 
 
 def test_frames_without_signal_have_no_latency() -> None:

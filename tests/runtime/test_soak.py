@@ -22,4 +22,5 @@ def test_memory_files_and_threads_are_flat_over_a_hundred_thousand_frames(tmp_pa
 
 
 def test_files_and_threads_are_flat_over_a_thousand_frames(tmp_path: Path) -> None:
-    assert soak(tmp_path, 1_000).is_flat
+    seen = soak(tmp_path, 1_000)
+    assert seen.losses >= 3 and seen.is_flat, seen

@@ -26,14 +26,16 @@ _OPENING_CURE = "check that it is on, and that no other program hangs on it"
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """realtime: frames of a file come at their own times, as if it were live. stall_timeout_s: a live source without a fresh frame for
-    so long is opened again. restarts: how often in a row before it is given up, -1 for ever. rtsp_transport: of the pictures.
+    """realtime: frames of a file come at their own times, as if it were live; live sources do so anyway. stall_timeout_s: a live source
+    without a fresh frame for so long is opened again. restarts: how often in a row before it is given up, -1 for ever. rtsp_transport: of
+    the pictures. every: not only the newest frame of a live source is wanted.
     """
 
     realtime: bool = False
     stall_timeout_s: float = 5.0
     restarts: int = Patience.restarts
     rtsp_transport: Literal["tcp", "udp"] = "tcp"
+    every: bool = False
 
 
 def open_source(text: str, options: LiveOptions | None = None, on_event: Callable[[str], None] = lambda _: None) -> Source:
@@ -57,13 +59,8 @@ def open_source(text: str, options: LiveOptions | None = None, on_event: Callabl
         patience = Patience(options.stall_timeout_s, max(Patience.open_s, 2 * options.stall_timeout_s), options.restarts)
         source = opened_within(patience.open_s, lambda: _open(uri, options), uri.name, _OPENING_CURES.get(uri.kind, _OPENING_CURE))
         if source.info.live:
-            source = Supervised(source, lambda: _open_again(uri, options), patience, on_event)
-    if not options.realtime:
-        return source
-    if source.info.live:
-        source.close()
-        raise UsageError(f"{uri.name}: is live already; leave out --realtime")
-    return Realtime(source)
+            source = Supervised(source, lambda: _open_again(uri, options), patience, on_event, options.every)
+    return Realtime(source) if options.realtime and not source.info.live else source
 
 
 def _open_again(uri: SourceUri, options: LiveOptions) -> Source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from qtseg_edge.runtime.sources.uri import redacted
 
 _UNKNOWN_SIZE_HW = (720, 1280)
 _BLANK_SECONDS = 0.5  # between two frames that say "no signal"
+_MOST_FRAMES = 16  # that wait for a run that wants every one of them
 _MOST_HUNG = 8  # readers that hang; each holds a thread and whatever its source has open
 
 
@@ -43,7 +45,8 @@ class Patience:
 class Supervised(Source):
     """`source` belongs to it from now on, and so does what `reopen` returns. Frames are numbered and timed anew, on through reopenings.
 
-    The iterator gives the newest frame that there is, never one older than STALE_SECONDS. While it has none it gives black ones without
+    The iterator gives the newest frame that there is, or with `every` each of them; never one that is older than STALE_SECONDS. What nobody
+    takes in time is counted as late. While it has none it gives black ones without
     signal, in the size of the last: at once when the source is lost, then twice a second. It raises SourceLostError when the restarts
     are used up, and whatever else ends the watch over the source. on_event gets one line at every loss and every return, in another thread.
     """
@@ -54,13 +57,15 @@ class Supervised(Source):
         reopen: Callable[[], Source],
         patience: Patience | None = None,
         on_event: Callable[[str], None] = lambda _: None,
+        every: bool = False,
     ) -> None:
         self._reopen, self._patience, self._on_event = reopen, patience or Patience(), on_event
         self.info = replace(source.info, live=True, frames=None, time_base=LIVE_TIME_BASE)
         self._lock = threading.Lock()  # guards everything below
         self._news, self._failure = threading.Condition(self._lock), threading.Condition(self._lock)
         self._closed = False
-        self._newest: Frame | None = None
+        self._frames: deque[Frame] = deque()
+        self._most_frames = _MOST_FRAMES if every else 1
         self._size_hw = source.info.size_hw or _UNKNOWN_SIZE_HW
         self._last_fresh: float | None = None
         self._blank_due = 0.0
@@ -103,11 +108,13 @@ class Supervised(Source):
         with self._lock:
             while not self._closed:
                 now = time.perf_counter()
-                frame, self._newest = self._newest, None
-                if frame is not None and now - frame.captured_at <= STALE_SECONDS:
-                    self._blank_due = now if self._lost else frame.captured_at + STALE_SECONDS
+                while self._frames and now - self._frames[0].captured_at > STALE_SECONDS:
+                    self._frames.popleft()
+                    self._late += 1
+                if self._frames:
+                    frame = self._frames.popleft()
+                    self._blank_due = now if self._lost and not self._frames else frame.captured_at + STALE_SECONDS
                     return frame
-                self._late += frame is not None
                 if self._given_up:
                     raise self._given_up
                 if now >= self._blank_due:
@@ -141,8 +148,11 @@ class Supervised(Source):
             reader.fresh(now)
             before, self._last_fresh = self._last_fresh, now
             was_lost, self._lost = self._lost, ""
-            self._late += self._newest is not None
-            self._newest, self._size_hw = frame, (frame.rgb.shape[0], frame.rgb.shape[1])
+            if len(self._frames) == self._most_frames:
+                self._frames.popleft()
+                self._late += 1
+            self._frames.append(frame)
+            self._size_hw = frame.rgb.shape[0], frame.rgb.shape[1]
             self._news.notify_all()
         if was_lost and before is not None:
             self._on_event(f"{self.info.name}: back after {now - before:.1f} s")

@@ -100,7 +100,9 @@ class WebView(Sink):
         frame, now = result.frame, time.perf_counter()
         self._seen_at = now
         if not frame.has_signal:
-            self._tell(Shot(self.latest.number + 1, now, frame.captured_at, False, reason="the source has no signal"))
+            late_s = now - frame.captured_at
+            reason = f"masks come {late_s:.1f} s late" if late_s > STALE_SECONDS else "the source has no signal"
+            self._tell(Shot(self.latest.number + 1, now, frame.captured_at, False, reason=reason))
             return
         share = result.area / result.segmentation.mask.size
         picture = picture_of(result, self.info.pixel_aspect) if self.watchers else None

@@ -132,9 +132,9 @@ def test_a_video_as_if_live_keeps_its_frames_and_their_times(tmp_path: Path) -> 
     assert [frame.time for frame in frames] == [Fraction(index, 25) for index in range(10)]
 
 
-def test_what_is_live_already_cannot_be_as_if_live() -> None:
-    with pytest.raises(UsageError, match="is live already; leave out --realtime"):
-        open_source("testsrc://", LiveOptions(realtime=True))
+def test_what_is_live_already_stays_as_it_is() -> None:
+    with open_source("testsrc://", LiveOptions(realtime=True)) as source:
+        assert not isinstance(source, Realtime) and source.info.live
 
 
 @pytest.mark.parametrize("options", [{"stall_timeout_s": value} for value in (0, -1, math.nan, math.inf)] + [{"restarts": -2}])

@@ -201,6 +201,25 @@ def test_what_nobody_took_and_what_came_too_late_is_counted() -> None:
         assert source.status.late == 20
 
 
+def test_every_frame_is_given_to_who_asks_for_it_until_it_is_too_old() -> None:
+    with Supervised(FakeLive(30, "end", rate=100), FakeLive, replace(QUICK, restarts=0), every=True) as source:
+        frames = []
+        with pytest.raises(SourceLostError):
+            for frame in source:
+                frames.append(frame)
+                if len(frames) in (5, 12):
+                    time.sleep(0.08)  # eight more come
+        assert sum(frame.has_signal for frame in frames) == 30 and source.status.late == 0
+    with Supervised(FakeLive(200, "end", rate=100), FakeLive, replace(QUICK, restarts=0), every=True) as source:
+        taken = 0
+        with pytest.raises(SourceLostError):
+            for frame in source:
+                assert not frame.has_signal or time.perf_counter() - frame.captured_at < STALE_SECONDS + 0.5
+                taken += frame.has_signal
+                time.sleep(0.1)
+        assert taken < 60 and taken + source.status.late == 200
+
+
 def test_close_in_any_state_returns_at_once_and_ends_the_iterator(hung: list[FakeLive]) -> None:
     hung.append(FakeLive(0, "hang"))
     states: list[Callable[[], Supervised]] = [

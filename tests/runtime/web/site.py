@@ -135,7 +135,7 @@ class Site:
     def _open(self, number: int) -> None:
         info = SourceInfo(f"rtsp://***@tower-{number + 1}/live", Fraction(25), Fraction(1, 25), None, live=True)
         view = self.server.view(info, number, self.backend.spec.card, self.segmenter.threshold)
-        worker = SinkWorker(view, True, self.monitor, lambda _, error: self.errors.append(error), lambda: None)
+        worker = SinkWorker(view, info, self.monitor, lambda _, error: self.errors.append(error), lambda: None)
         channel = Channel(view, worker, TemporalFilter(2, self.segmenter.cut))
         self.monitor.add_stream(info.name, lambda: channel.status)
         self.channels.append(channel)
