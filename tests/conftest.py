@@ -24,6 +24,25 @@ def reference() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of two classes for 64x96, its weights drawn at random."""
+    torch = pytest.importorskip("torch", reason="checkpoints are made with torch")
+    torch.set_num_threads(1)  # a network this small loses time to a second thread
+    from tests.small_models import write_checkpoint
+
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "small.safetensors", size_hw=(64, 96))
+
+
+@pytest.fixture(scope="session")
+def small_onnx(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as an ONNX file of any batch."""
+    pytest.importorskip("onnxsim", reason="exporting needs onnxsim")
+    from qtseg_edge.export import example_frames, export_checkpoint
+
+    return export_checkpoint(small_checkpoint, tmp_path_factory.mktemp("onnx") / "small.onnx", example_frames(), batch=None).onnx
+
+
 @pytest.fixture
 def card() -> ModelCard:
     """A model of two classes, 64x64."""

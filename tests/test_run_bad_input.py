@@ -101,7 +101,7 @@ def broken_image(path: Path) -> Path:
 REFUSED: dict[str, tuple[Callable[[Path], object], str, int, str]] = {
     "missing": (lambda path: None, "clip.mp4", 2, "clip.mp4: no such file or directory"),
     "missing pattern": (lambda path: None, "*.mp4", 2, "matches no file"),
-    "name too long": (lambda path: None, "a" * 300 + ".mp4", 1, "File name too long"),
+    "name too long": (lambda path: None, "a" * 300 + ".mp4", 2, "no such file or directory"),
     "empty": (empty_file, "clip.mp4", 1, "clip.mp4: is empty"),
     "empty image": (empty_file, "frame.png", 1, "frame.png: is empty"),
     "no index": (truncated_before_its_index, "clip.mp4", 1, "clip.mp4: not a video that can be opened (Invalid data"),

@@ -81,9 +81,9 @@ def run(
         backend = stack.enter_context(open_backend(model, device, trust=trust, cuda_driver=cuda_driver))
         monitor, notifier = Monitor(backend.name, backend.spec.card.name), Notifier()
         web = stack.enter_context(web_server(output or [], monitor) or nullcontext())
-        notice(f"{backend.spec.card.name} on {backend.name}. {NOTICE}{'' if web is None else f' Look at http://{web.address}'}")
         with progress("run", "frames", _total(sources, max_frames)) as advance:
             streams = open_streams(sources, backend, output or [], options, web)  # last, because it is the pipeline that ends them
+            notice(f"{backend.spec.card.name} on {backend.name}. {NOTICE}{'' if web is None else f' Look at http://{web.address}'}")
             pipeline = Pipeline(
                 streams,
                 alpha,

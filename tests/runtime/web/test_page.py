@@ -182,7 +182,7 @@ def test_a_lost_source_takes_picture_and_mask_away(run: Site, opened: Opened) ->
     run.channels[0].status = SourceStatus(False, 1, 0, "no answer from the camera")
     viewer.until(lambda: "NO SIGNAL" in viewer.no_signal() and "no answer from the camera" in viewer.no_signal(), "NO SIGNAL, and why")
     assert viewer.tinted() == 0 and viewer.pixel(BRIGHT_XY) == (0, 0, 0) and viewer.text("#state") == "NO SIGNAL"
-    assert viewer.text("#age") == NOTHING and viewer.page.locator("#snapshot").is_disabled()
+    viewer.until(lambda: viewer.text("#age") == NOTHING and viewer.page.locator("#snapshot").is_disabled(), "no age, and nothing to save")
     run.channels[0].status = SourceStatus(True, 2)
     viewer.sees_the_lesion()
     assert viewer.no_signal() == ""
