@@ -48,28 +48,44 @@ def parameter_count(model: onnx.ModelProto) -> int:
 
     Not exactly what the checkpoint has: folding takes batch norms away, and fixed tables such as positional encodings are stored here.
     """
+    return sum(parameters_by_precision(model).values())
+
+
+def parameters_by_precision(model: onnx.ModelProto) -> dict[str, int]:
+    """What `parameter_count` counts, by the type that it is stored in: INT8, FP16, BF16, FP32 or FP64."""
     settings = {name for node in model.graph.node if node.op_type in _SETTINGS_AFTER_FIRST for name in node.input[1:]}
-    counted = {*_PRECISIONS, TensorProto.INT8}
-    weights = (tensor for tensor in model.graph.initializer if tensor.data_type in counted and tensor.name not in settings)
-    return sum(math.prod(tensor.dims) for tensor in weights)
+    names = {**_PRECISIONS, TensorProto.INT8: "INT8"}
+    counts: Counter[str] = Counter()
+    for tensor in model.graph.initializer:
+        if tensor.data_type in names and tensor.name not in settings:
+            counts[names[tensor.data_type]] += math.prod(tensor.dims)
+    return dict(counts)
 
 
 def multiply_accumulates(model: onnx.ModelProto) -> int | None:
     """Of one image, at the graph's own size: convolutions and matrix products. None where a shape cannot be inferred."""
+    counts = macs_by_precision(model)
+    return None if counts is None else sum(counts.values())
+
+
+def macs_by_precision(model: onnx.ModelProto) -> dict[str, int] | None:
+    """What `multiply_accumulates` counts, by the precision that `layers_by_precision` gives the layer."""
+    types = _element_types(model)
+    int8 = _dequantised_int8(model, types)
     inferred = onnx.ModelProto()
     inferred.CopyFrom(model)
     del inferred.graph.value_info[:]
     batch = _one_image(inferred)
     inferred = onnx.shape_inference.infer_shapes(inferred, data_prop=True)
     shapes = _shapes(inferred)
-    total = 0
+    counts: Counter[str] = Counter()
     for node in inferred.graph.node:
         if node.op_type in _PRODUCTS:
             tensors = [*node.input[:2], node.output[0]]
             if any(name not in shapes for name in tensors):
                 return None
-            total += _macs(node, *(shapes[name] for name in tensors))
-    return total // batch
+            counts[_precision(node, types, int8) or "other"] += _macs(node, *(shapes[name] for name in tensors))
+    return {precision: macs // batch for precision, macs in counts.items()}
 
 
 def _precision(node: NodeProto, types: dict[str, int], int8: frozenset[str]) -> str | None:

@@ -9,13 +9,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from qtseg_edge.child_process import how_it_ended, last_lines, started
 from qtseg_edge.errors import IncompatibleError, MissingError, QtsegError, UsageError
 from qtseg_edge.export.gpu_probe import l4t_version
 from qtseg_edge.export.zero_points import require_int8
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _PROCESS = "qtseg_edge.export.builder_process"
 _OPTIMIZATION_LEVELS = range(6)
 _READ_PERSONALITY, _ADDR_NO_RANDOMIZE = 0xFFFFFFFF, 0x0040000  # of Linux's <sys/personality.h>
-_LAST_LINES, _LAST_CHARACTERS = 3, 400
 _ERRORS: dict[str, type[QtsegError]] = {kind.__name__: kind for kind in (UsageError, MissingError, IncompatibleError)}
 
 
@@ -147,27 +146,15 @@ def _built_by_child(job: dict[str, Any], on_progress: OnProgress) -> dict[str, A
             else:
                 built = event["built"]
         if built is None:
-            raise QtsegError(f"the builder {_end(child.wait())}: {_last_lines(said)}")
+            raise QtsegError(f"the builder {_end(child.wait())}: {last_lines(said)}")
     return built
 
 
 @contextlib.contextmanager
 def _child(said: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """A builder that waits for its job. It is gone when the block ends, and when this process does: then its standard input closes.
-
-    A session of its own keeps Ctrl-C in the terminal from it: this process decides. It finds modules where this one does.
-    """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
+    """A builder that waits for its job. It is gone when the block ends, and when this process does: then its standard input closes."""
     with _fixed_addresses():
-        process = subprocess.Popen(
-            [sys.executable, "-m", _PROCESS],
-            bufsize=0,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            env=environment,
-            start_new_session=True,
-        )
+        process = started(_PROCESS, said)
     with process:
         try:
             yield process
@@ -192,15 +179,6 @@ def _fixed_addresses() -> Iterator[None]:
 
 
 def _end(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code} and without a plan"
-    name = signal.Signals(-code).name
-    if -code == signal.SIGKILL:
-        return f"was killed ({name}), most likely because memory ran out; close other programs or make --workspace smaller"
-    return f"crashed ({name})"
-
-
-def _last_lines(said: IO[bytes]) -> str:
-    said.seek(0)
-    lines = [" ".join(line.split()) for line in said.read().decode(errors="replace").splitlines() if line.strip()]
-    return " | ".join(lines[-_LAST_LINES:])[-_LAST_CHARACTERS:] or "it said nothing"
+    if code == -signal.SIGKILL:
+        return f"{how_it_ended(code)}; close other programs or make --workspace smaller"
+    return how_it_ended(code) + (" and without a plan" if code >= 0 else "")

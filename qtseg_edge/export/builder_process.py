@@ -7,16 +7,14 @@ One job as a line of JSON on standard input, which stays open as long as the par
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import queue
 import re
-import sys
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from qtseg_edge.child_process import Report, each_question, own_output
 from qtseg_edge.errors import IncompatibleError, MissingError, QtsegError, UsageError
 from qtseg_edge.export.builder import BuildOptions
 from qtseg_edge.export.gpu_probe import probe_gpu
@@ -26,15 +24,15 @@ from qtseg_edge.runtime.backend import INPUT, OUTPUTS, require_interface
 from qtseg_edge.runtime.cuda.contract import CudaError, Gpu
 from qtseg_edge.runtime.tensorrt_library import TensorRt, load_tensorrt
 
-Report = Callable[[dict[str, Any]], None]
 _GIB = 1 << 30
 _NOT_THE_GRAPH = ("OutOfMemory", "workspace", "Cuda Runtime", "Cuda Driver")
 
 
 def main() -> None:
-    report = _own_output()
-    job = json.loads(sys.stdin.buffer.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    report = own_output()
+    jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    each_question(jobs.put)
+    job = jobs.get()
     try:
         built = _build(Path(job["onnx"]), Path(job["plan"]), _options(job["options"]), report)
         report({"built": built})
@@ -43,22 +41,6 @@ def main() -> None:
     except OSError as error:
         report({"failed": [QtsegError.__name__, f"{error.filename or job['plan']}: {error.strerror or error}"]})
     os._exit(0)  # TensorRT's own end has nothing to add, and can crash
-
-
-def _own_output() -> Report:
-    """Keep standard output for events: what libraries print there goes to standard error."""
-    own = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-
-    def report(event: dict[str, Any]) -> None:
-        print(json.dumps(event) + "\n", end="", file=own, flush=True)  # one piece, whichever thread it comes from
-
-    return report
-
-
-def _end_with_parent() -> None:
-    os.read(sys.stdin.fileno(), 1)  # nothing comes; it returns when the parent's end is closed
-    os._exit(1)
 
 
 def _options(fields: dict[str, Any]) -> BuildOptions:

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from qtseg_edge.benchmark.machine import ask_nvidia_smi, gpu_bytes_used, gpus_of_nvidia_smi, machine_state
+from qtseg_edge.benchmark.power import power_meter
+from qtseg_edge.jetson import watts_of_tegrastats
+from tests.benchmark.made import MACHINE
+
+ORIN_NANO = (
+    "09-24-2024 10:40:59 RAM 2448/7620MB (lfb 4x1MB) SWAP 0/3810MB (cached 0MB) CPU [0%@729,2%@729,0%@729,1%@729,0%@729,0%@729] "
+    "EMC_FREQ 0%@2133 GR3D_FREQ 0%@[305] cpu@47.656C soc2@46.5C gpu@47.343C tj@48.218C soc1@48.218C "
+    "VDD_IN 4910mW/4890mW VDD_CPU_GPU_CV 547mW/540mW VDD_SOC 1411mW/1400mW"
+)
+AGX_ORIN = (
+    "RAM 5013/62841MB (lfb 13x4MB) CPU [1%@729,off,off] GR3D_FREQ 0% cpu@42.5C tj@44C "
+    "VDD_GPU_SOC 3201mW/3201mW VDD_CPU_CV 400mW/500mW VIN_SYS_5V0 3932mW/3900mW NC 0mW/0mW VDDQ_VDD2_1V8AO 302mW/302mW NC 0mW/0mW"
+)
+THOR = "RAM 8000/125000MB CPU [0%@972] VDD_GPU 0mW/0mW VDD_CPU_SOC_MSS 6510mW/6510mW VIN_SYS_5V0 6520mW/6520mW VIN 26312mW/25900mW"
+H100 = "NVIDIA H100 80GB HBM3, 550.54.15, P0, 1980, 2619, 1980, 700.00, 34\n"
+
+
+def program(folder: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize(
+    ("line", "watts"), [(ORIN_NANO, 4.91), (AGX_ORIN, 7.533), (THOR, 26.312), ("RAM 1/2MB CPU [0%@729]", None), ("", None)]
+)
+def test_tegrastats_tells_what_the_whole_board_draws(line: str, watts: float | None) -> None:
+    assert watts_of_tegrastats(line) == (watts if watts is None else pytest.approx(watts))
+
+
+def test_power_is_read_while_a_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = ORIN_NANO.replace("VDD_IN 4910", "VDD_IN 6000")
+    program(tmp_path, "tegrastats", f'echo "{ORIN_NANO}"; echo noise; echo "{line}"; : > {tmp_path}/said; exec sleep 60', monkeypatch)
+    meter = power_meter(uses_gpu=False)
+    assert meter is not None and "tegrastats" in meter.by
+    with meter.measuring() as watts:
+        while not (tmp_path / "said").exists() or len(watts) < 2:
+            pass
+    assert watts == pytest.approx([4.91, 6.0])
+
+
+def test_the_power_of_a_gpu_is_of_no_use_for_what_runs_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "nvidia-smi", 'echo "[N/A]"; echo 312.50; exec sleep 60', monkeypatch)
+    assert power_meter(uses_gpu=False) is None
+    meter = power_meter(uses_gpu=True)
+    assert meter is not None
+    with meter.measuring() as watts:
+        while not watts:
+            pass
+    assert watts == [312.5]
+
+
+def test_nothing_tells_the_power_of_most_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert power_meter(uses_gpu=False) is power_meter(uses_gpu=True) is None
+
+
+def test_gpus_are_told_by_nvidia_smi() -> None:
+    (gpu,) = gpus_of_nvidia_smi(H100)
+    assert gpu == {
+        "name": "NVIDIA H100 80GB HBM3",
+        "driver": "550.54.15",
+        "performance_state": "P0",
+        "sm_mhz": 1980,
+        "memory_mhz": 2619,
+        "max_sm_mhz": 1980,
+        "power_limit_w": 700.0,
+        "temperature_c": 34,
+    }
+    (jetson,) = gpus_of_nvidia_smi("Orin (nvgpu), 540.4.0, [N/A], [N/A], [N/A], [N/A], [N/A], [N/A]")
+    assert (jetson["name"], jetson["sm_mhz"]) == ("Orin (nvgpu)", None)
+    assert gpus_of_nvidia_smi("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.") == []
+
+
+def test_the_memory_in_use_is_that_of_all_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu_bytes_used() is None
+    program(tmp_path, "nvidia-smi", "echo 100; echo 28", monkeypatch)
+    assert gpu_bytes_used() == 128 << 20
+    program(tmp_path, "nvidia-smi", "echo '[N/A]'", monkeypatch)
+    assert gpu_bytes_used() is None
+    program(tmp_path, "nvidia-smi", "echo broken; exit 9", monkeypatch)
+    assert (ask_nvidia_smi(("name",)), gpu_bytes_used()) == ("", None)
+
+
+def test_clocks_and_governor_are_the_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    files = {
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "schedutil\n",
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "1510400\n",
+        "sys/devices/system/cpu/cpu1/cpufreq/scaling_cur_freq": "729600\n",
+        "sys/class/devfreq/17000000.gpu/cur_freq": "306000000\n",
+        "sys/class/devfreq/15340000.vic/cur_freq": "115200000\n",
+        "proc/cpuinfo": "model name\t: A CPU\ncpu MHz\t\t: 1.0\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    state = machine_state(tmp_path)
+    assert (state.mhz, state.governor, state.power_mode) == ((1510.4, 729.6), "schedutil", "")
+    assert state.gpus == ({"name": "GPU 17000000.gpu", "sm_mhz": 306.0},)
+    assert state.cpu.startswith("A CPU") and "numpy" in state.versions
+
+
+def test_a_virtual_machine_tells_its_clock_and_no_governor(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "cpuinfo").write_text("model name\t: A CPU\ncpu MHz\t\t: 2445.4\n\ncpu MHz\t\t: 2400.0\n", encoding="utf-8")
+    state = machine_state(tmp_path)
+    assert (state.mhz, state.governor) == ((2445.4, 2400.0), "")
+    assert "2445 MHz" in state.line()
+
+
+@pytest.mark.parametrize(("load", "quiet"), [((0.2, 3.0, 3.0), True), ((0.8, 0.0, 0.0), False), (None, True)])
+def test_a_machine_is_quiet_by_its_last_minute(load: tuple[float, float, float] | None, quiet: bool) -> None:
+    assert replace(MACHINE, load_average=load).is_quiet is quiet
