@@ -15,6 +15,7 @@ import av
 import numpy as np
 import pytest
 
+from tests.disks import slow_disk
 from tests.live_runs import PATIENCE, LiveRun, no_signal, pictures
 from tests.media import decoded
 from tests.servers import RtspServer, require_rtsp_server
@@ -164,6 +165,21 @@ def test_a_full_disk_stops_the_recording_which_plays_and_the_rest_goes_on(tmp_pa
         assert [sink["error"] is not None for sink in json.loads(run.out)["outputs"]] == [False, True, False]
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_slow_disk_costs_the_recording_frames_and_nobody_else_anything(tmp_path: Path) -> None:
+    with slow_disk(tmp_path, 20_000) as disk:
+        with LiveRun(tmp_path, "--source", "testsrc://640x480@25", "-o", "slow/out.mp4", "--json") as run:
+            run.wait(pictures(250))
+            run.end()
+            lines = run.lines()
+        report = json.loads(run.out)
+        (recorded,) = disk.glob("out*.mp4")  # under the name of its recording where the disk did not take its end in time
+        assert 20 < len(decoded(recorded)) <= len(lines)
+    assert report["sources"][0]["dropped"]["slow output"] > 10
+    assert len(lines) == report["frames"]
+    assert np.median([line["age_ms"] for line in lines]) < 200
+    assert max(after["time_s"] - before["time_s"] for before, after in pairwise(lines)) < 2
 
 
 def test_two_cameras_run_with_one_engine(tmp_path: Path) -> None:
