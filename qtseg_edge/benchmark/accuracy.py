@@ -8,12 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtseg_edge.benchmark.results import Result
-from qtseg_edge.data import labelled_images, read_mask
+from qtseg_edge.data import labelled_images, read_labelled_image, read_mask
+from qtseg_edge.errors import QtsegError
 from qtseg_edge.metrics import agreement, image_scores
 from qtseg_edge.transforms import Letterbox
 
 Uint8 = NDArray[np.uint8]
-_FP32_ENGINES = ("torch", "onnxruntime", "openvino f32", "tensorrt fp32", "tensorrt-rtx fp32", "fake")
+_FP32_ENGINES = ("torch", "onnxruntime", "openvino f32", "tensorrt fp32", "tensorrt-rtx fp32")
+
+
+def require_labelled(split: Path, classes: int) -> None:
+    """Reads everything, so that what cannot be used is told before anything is measured.
+
+    Raises UsageError (no such folder, an image without a mask) and QtsegError (a file that cannot be used).
+    """
+    for pair in labelled_images(split):
+        image, label = read_labelled_image(pair.image), read_mask(pair.mask, classes)
+        if image.shape[:2] != label.shape:
+            raise QtsegError(f"{pair.mask}: mask of {label.shape[1]}x{label.shape[0]} for an image of {image.shape[1]}x{image.shape[0]}")
 
 
 def compare_masks(results: list[Result], masks: dict[int, Path]) -> None:

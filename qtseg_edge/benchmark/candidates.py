@@ -40,10 +40,13 @@ class Candidate:
     required: bool
 
     @property
+    def parts(self) -> tuple[str, str, str, str]:
+        """What it is called by: model, device, size and, where it is more than 1, batch."""
+        return self.model.name, self.device, _side(self.size_hw), f"x{self.batch}" if self.batch > 1 else ""
+
+    @property
     def label(self) -> str:
-        height, width = self.size_hw
-        size = str(height) if height == width else f"{height}x{width}"
-        return f"{self.model.name} {self.device} {size}{f' x{self.batch}' if self.batch > 1 else ''}"
+        return " ".join(part for part in self.parts if part)
 
     @property
     def uses_gpu(self) -> bool:
@@ -128,7 +131,7 @@ def _split_devices(devices: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str
     """Those that open the checkpoint itself, and those that open an export of it."""
     if not devices:
         return ("torch",), _onnx_devices()
-    eager = tuple(device for device in devices if device in ("auto", "torch", "fake"))
+    eager = tuple(device for device in devices if device in ("auto", "torch"))
     return eager, tuple(device for device in devices if device not in (*eager, "tensorrt"))
 
 

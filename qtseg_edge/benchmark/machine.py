@@ -70,6 +70,24 @@ class MachineState:
         ]
         return "; ".join(parts)
 
+    def rows(self) -> list[tuple[str, str]]:
+        """All of it, for people."""
+        load = "" if self.load_average is None else ", ".join(f"{value:.2f}" for value in self.load_average)
+        texts = {
+            "system": self.system,
+            "Python": self.python,
+            "CPU": self.cpu,
+            "CPU clock": f"{min(self.mhz):.0f} to {max(self.mhz):.0f} MHz" if self.mhz else "",
+            "governor": self.governor,
+            "power mode": self.power_mode,
+            "memory": self.memory,
+            "JetPack": self.jetpack,
+            "load average before": load,
+            **{f"GPU {index}": _told(gpu) for index, gpu in enumerate(self.gpus)},
+            "versions": _told(self.versions),
+        }
+        return [(name, text) for name, text in texts.items() if text]
+
 
 def machine_state(root: Path = Path("/")) -> MachineState:
     """Taken before anything is started: what is started raises the load."""
@@ -119,6 +137,10 @@ def gpu_bytes_used() -> int | None:
     """Of all GPUs, by all processes; None where no nvidia-smi tells it (a Jetson's GPU shares the memory of the CPU)."""
     used = [line.strip() for line in ask_nvidia_smi(("memory.used",)).splitlines()]
     return sum(int(mebibytes) << 20 for mebibytes in used) if used and all(text.isdigit() for text in used) else None
+
+
+def _told(facts: dict[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items() if value is not None)
 
 
 def _number(text: str) -> Any:

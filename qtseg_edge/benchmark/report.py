@@ -72,22 +72,26 @@ def _candidate_document(done: Benchmark, number: int) -> dict[str, Any]:
 
 
 def benchmark_tables(done: Benchmark) -> list[Table]:
-    """Both ways of timing, what else differs, the machine's rates, and what could not be measured."""
-    head = f"{done.machine.line()}; {done.settings.rounds} rounds of {done.settings.seconds:g} s"
-    tables = [_times_table(done, way, f"{head}\n" if way == WAYS[0] else "") for way in WAYS]
-    tables += [_quality_table(done), _rates_table(done)]
-    lines = [f"{result.candidate.label}: {result.error}" for result in done.results if result.error]
-    lines += [f"{one.what}: {one.reason}" for one in done.skipped]
-    lines += [f"{label}: no limit, {reason}" for label, reason in _unlimited(done)]
-    return [*tables, (["not measured, and why"], [[line] for line in lines], "")] if lines else tables
+    """Both ways of timing, what else differs, and the machine's rates."""
+    labels = _labels(done.results)
+    head = f"{done.machine.line()}; {done.settings.rounds} rounds of {done.settings.seconds:g} s; {_in_common(done.results)}\n"
+    tables = [_times_table(done, labels, way, head if way == WAYS[0] else "") for way in WAYS]
+    return [*tables, _quality_table(done, labels), _rates_table(done)]
+
+
+def benchmark_notes(done: Benchmark) -> list[str]:
+    """What was not measured, and why."""
+    failed = [f"{result.candidate.label}: {result.error}" for result in done.results if result.error]
+    skipped = [f"{one.what}: {one.reason}" for one in done.skipped]
+    limits = [(result.candidate.label, result.limit(done.rates)) for result in done.results if not result.error]
+    return [*failed, *skipped, *(f"{label}: no limit, {limit}" for label, limit in limits if isinstance(limit, str))]
 
 
 def benchmark_markdown(done: Benchmark) -> str:
-    """The same tables."""
-    title = f"# Benchmark on {done.machine.cpu}\n"
-    machine = [f"- {name}: {value}" for name, value in asdict(done.machine).items() if value and name not in ("cpu", "versions")]
-    versions = ", ".join(f"{name} {version}" for name, version in done.machine.versions.items())
-    parts = [title, "\n".join([*machine, f"- versions: {versions}", ""]), *(_markdown(*table) for table in benchmark_tables(done))]
+    """The same tables, and the machine."""
+    machine = [f"- {name}: {text}" for name, text in done.machine.rows()]
+    notes = ["Not measured:", "", *(f"- {note}" for note in benchmark_notes(done)), ""]
+    parts = ["# Benchmark", "", *machine, "", *(_markdown(*table) for table in benchmark_tables(done)), *(notes if notes[2:-1] else [])]
     return "\n".join(parts)
 
 
@@ -104,25 +108,24 @@ def write_benchmark(done: Benchmark, folder: Path) -> None:
             path.write_bytes(content)
 
 
-def _times_table(done: Benchmark, way: str, head: str) -> Table:
-    columns = ["", "x first", "rounds", "p10", "p50", "p95", "p99", "mean", "fps", "limit", "p10 / limit", "p50 / limit"]
-    rows = [[_label(done, number), *_times_cells(done, result, way)] for number, result in enumerate(done.results)]
+def _times_table(done: Benchmark, labels: list[str], way: str, head: str) -> Table:
+    columns = ["", "x first", "in rounds", "p10", "p50", "p95", "p99", "mean", "fps", "limit", "p10/limit"]
+    rows = [[label, *_times_cells(done, result, way)] for label, result in zip(labels, done.results, strict=True)]
     return columns, rows, head + _TITLES[way]
 
 
 def _times_cells(done: Benchmark, result: Result, way: str) -> list[str]:
     figures, ratio, limit = result.figures(way), result.times_as_fast_as(done.results[0], way), result.limit(done.rates)
     if figures is None:
-        return ["-"] * 11
-    speed = ["-", "-"] if ratio is None else [f"{ratio.median:.2f}", f"{ratio.low:.2f} to {ratio.high:.2f}"]
+        return ["-"] * 10
+    speed = ["-", "-"] if ratio is None else [f"{ratio.median:.2f}", f"{ratio.low:.2f}-{ratio.high:.2f}"]
     times = [f"{value:.2f}" for value in (figures.p10, figures.p50, figures.p95, figures.p99, figures.mean)]
     if isinstance(limit, str):
-        return [*speed, *times, f"{figures.fps:.1f}", "-", "-", "-"]
-    least = [f"{limit.ms:.2f}", f"{figures.p10 / limit.ms:.2f}", f"{figures.p50 / limit.ms:.2f}"]
-    return [*speed, *times, f"{figures.fps:.1f}", *least]
+        return [*speed, *times, f"{figures.fps:.1f}", "-", "-"]
+    return [*speed, *times, f"{figures.fps:.1f}", f"{limit.ms:.2f}", f"{figures.p10 / limit.ms:.2f}"]
 
 
-def _quality_table(done: Benchmark) -> Table:
+def _quality_table(done: Benchmark, labels: list[str]) -> Table:
     """Columns that nobody has a value for are left out."""
     cells = {
         "Dice": [_percent(result.dice, 2) for result in done.results],
@@ -135,7 +138,7 @@ def _quality_table(done: Benchmark) -> Table:
         "frames/s per W": [_text(result.frames_per_joule, ".2f") for result in done.results],
     }
     shown = {name: values for name, values in cells.items() if any(value != "-" for value in values)}
-    rows = [[_label(done, number), *(values[number] for values in shown.values())] for number in range(len(done.results))]
+    rows = [[label, *(values[number] for values in shown.values())] for number, label in enumerate(labels)]
     source = "the labelled images" if done.settings.data else "the example frames"
     power = f"; power of the {done.meter}" if done.meter else ""
     return ["", *shown], rows, f"Masks on {done.images} images ({source}), memory beyond what the process had before{power}"
@@ -149,13 +152,16 @@ def _rates_table(done: Benchmark) -> Table:
     return ["", "by", "p10"], rows, "What the limits are made of: a large matrix product in each precision, a large copy"
 
 
-def _unlimited(done: Benchmark) -> list[tuple[str, str]]:
-    found = [(result.candidate.label, result.limit(done.rates)) for result in done.results if not result.error]
-    return [(label, limit) for label, limit in found if isinstance(limit, str)]
+def _labels(results: list[Result]) -> list[str]:
+    """Numbers, and the parts in which the candidates differ: a table with whole labels is too wide for a terminal."""
+    parts = [result.candidate.parts for result in results]
+    differing = [index for index in range(len(parts[0])) if len({part[index] for part in parts}) > 1] or range(len(parts[0]))
+    return [" ".join([str(number), *(part[index] for index in differing if part[index])]) for number, part in enumerate(parts, 1)]
 
 
-def _label(done: Benchmark, number: int) -> str:
-    return f"{number + 1} {done.results[number].candidate.label}"
+def _in_common(results: list[Result]) -> str:
+    parts = [result.candidate.parts for result in results]
+    return " ".join(part for index, part in enumerate(parts[0]) if part and len({each[index] for each in parts}) == 1)
 
 
 def _times_limit(figures: Figures | None, limit: Limit | None) -> dict[str, float] | None:

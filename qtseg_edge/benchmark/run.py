@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from qtseg_edge.benchmark.accuracy import require_labelled
 from qtseg_edge.benchmark.candidates import Skipped, Wanted, candidates_of
 from qtseg_edge.benchmark.machine import MachineState
 from qtseg_edge.benchmark.results import Benchmark, Result, Settings
@@ -14,17 +15,21 @@ from qtseg_edge.errors import GateError, MissingError
 
 
 def benchmark(wanted: Wanted, settings: Settings, machine: MachineState, on_step: OnStep = lambda step: None) -> Benchmark:
-    """Minutes: every candidate has two blocks a round.
+    """Seconds to minutes: every candidate has two blocks in each round.
 
-    machine: taken before. Raises UsageError and IncompatibleError for wishes that cannot be met, and the error of the first candidate
-    where none can be opened. What goes wrong with one of several is in its result.
+    machine: taken before. Raises UsageError, IncompatibleError and QtsegError for wishes that cannot be met, and the error of the first
+    candidate where none can be opened. What goes wrong with one of several is in its result.
     """
-    images = len(labelled_images(settings.data)) if settings.data else len(image_files(EXAMPLE_FRAMES))
+    split = settings.data
+    images = len(image_files(EXAMPLE_FRAMES) if split is None else labelled_images(split))
     with tempfile.TemporaryDirectory(prefix="qtseg-edge-benchmark-") as folder:
         exported, masks = Path(folder) / "exported", Path(folder) / "masks"
         exported.mkdir()
         masks.mkdir()
         candidates, skipped = candidates_of(wanted, exported, on_step)
+        for classes in {candidate.classes for candidate in candidates}:
+            if split is not None:
+                require_labelled(split, classes)
         rounds = Rounds([Result(candidate) for candidate in candidates], settings, on_step)
         finished = rounds.run(masks)
     absent = [result for result in rounds.results if isinstance(result.error, MissingError) and not result.candidate.required]

@@ -49,7 +49,7 @@ def benchmark(
     """
     from qtseg_edge.benchmark.candidates import Wanted
     from qtseg_edge.benchmark.machine import machine_state
-    from qtseg_edge.benchmark.report import benchmark_document, benchmark_tables, write_benchmark
+    from qtseg_edge.benchmark.report import benchmark_document, benchmark_notes, benchmark_tables, write_benchmark
     from qtseg_edge.benchmark.results import Settings
     from qtseg_edge.benchmark.run import benchmark as run_benchmark
     from qtseg_edge.benchmark.run import require
@@ -71,6 +71,8 @@ def benchmark(
         print_json(benchmark_document(done))
     else:
         print_tables(benchmark_tables(done))
+        for note in benchmark_notes(done):
+            print(f"not measured: {note}")
     if done.interrupted:
         notice("qtseg-edge: interrupted; above is what was measured until then")
         raise typer.Exit(INTERRUPTED)

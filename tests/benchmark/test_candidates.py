@@ -71,10 +71,11 @@ def test_a_checkpoint_runs_itself_and_exported_at_each_size_and_batch(small_chec
     assert eager.network == exported.network == from_file.network != smaller.network
 
 
-def test_a_size_that_cannot_be_exported_is_a_failure_that_is_said(small_checkpoint: Path, tmp_path: Path) -> None:
-    candidates, skipped = found_in(tmp_path, small_checkpoint, devices=("fake", "onnxruntime"), sizes=((33, 64),))
-    assert labels(candidates) == ["small.safetensors fake 33x64"]
-    assert skipped[0].is_failure and "multiples of 32" in skipped[0].reason
+def test_what_cannot_be_exported_is_a_failure_that_is_said(small_checkpoint: Path, tmp_path: Path) -> None:
+    candidates, skipped = candidates_of(Wanted((small_checkpoint,)), tmp_path / "full")
+    assert labels(candidates) == ["small.safetensors torch 64x96"]
+    assert [(one.what, one.is_failure) for one in skipped] == [("small.safetensors exported 64x96", True)]
+    assert "no such folder" in skipped[0].reason
 
 
 def test_an_engine_runs_on_tensorrt_within_its_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
