@@ -88,6 +88,7 @@ class Supervised(Source):
         """Never waits; a reader that hangs is left to its thread."""
         with self._lock:
             reader, self._reader, self._closed = self._reader, None, True
+            self._damaged_before += reader.damaged if reader else 0
             self._news.notify_all()
             self._failure.notify_all()
         if reader is not None:

@@ -255,6 +255,12 @@ def test_damaged_pictures_are_counted_over_all_readings() -> None:
         assert source.status.damaged == 7
 
 
+def test_what_was_counted_is_still_told_after_the_end() -> None:
+    with Supervised(FakeLive(damaged=5), fails(AssertionError()), QUICK) as source:
+        frames_until(iter(source), lambda seen: len(seen) >= 3)
+    assert source.status.damaged == 5
+
+
 def test_what_the_user_is_to_hear_cannot_be_said_ends_the_run() -> None:
     def broken(_: str) -> None:
         raise BrokenPipeError("nobody listens")
