@@ -303,13 +303,15 @@ def overhead() -> list[Line]:
     told = ", ".join(f"{stage} {ms:.2f}" for stage, ms in each.items())
     outside = each["prepare"] + each["filter and restore"]
     lines = [Line("720p, medians: a frame outside inference, not drawn", "<= 3 ms", f"{outside:.2f} ms ({told})", outside <= 3)]
-    with open_source(clip_720p()) as source:
-        frames = [frame.rgb for frame in source]
+    with open_source(CAMERA.format(240)) as source:
+        frames = [
+            frame.rgb for frame, _ in zip(source, range(250), strict=False)
+        ]  # with one lesion: FakeBackend marks half of a real picture
     for infer_ms in (5, 20):
         fake = FakeBackend(backend.spec, seconds=infer_ms / 1e3)
         report = Pipeline([stream_of(fake, ListSource(frames), Drawn())]).run()
         added = report.seconds / report.frames * 1e3 - report.stages["infer"].mean
-        what = f"  what a run of decoded frames adds to an inference of {infer_ms} ms, drawn"
+        what = f"  what a run adds, without decoding, to an inference of {infer_ms} ms, drawn"
         lines.append(Line(what, "<= 3 ms", f"{added:.2f} ms a frame", added <= 3))
     return lines
 
