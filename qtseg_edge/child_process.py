@@ -73,8 +73,10 @@ def each_question(take: Callable[[dict[str, Any]], None]) -> None:
     """Hand every line of standard input to `take`, in a thread; this process ends when the parent's end is closed, whatever it does."""
 
     def read() -> None:
-        for line in sys.stdin.buffer:
-            take(json.loads(line))
+        # Without a buffer, whose lock would make Python abort where it ends while this thread waits.
+        with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as questions:
+            for line in questions:
+                take(json.loads(line))
         os._exit(1)
 
     threading.Thread(target=read, daemon=True).start()

@@ -47,9 +47,10 @@ def score_masks(results: list[Result], masks: dict[int, Path], split: Path) -> N
     pairs = labelled_images(split)
     scores: dict[int, list[float]] = {index: [] for index in masks}
     for number, pair in enumerate(pairs):
+        labels = {classes: read_mask(pair.mask, classes) for classes in {result.candidate.classes for result in results}}
         for index, path in masks.items():
             candidate = results[index].candidate
-            label = read_mask(pair.mask, candidate.classes)
+            label = labels[candidate.classes]
             letterboxed = Letterbox((label.shape[0], label.shape[1]), candidate.size_hw).mask(label)
             scores[index].append(image_scores(_opened(path)[number], letterboxed, candidate.classes)[-1].dice)
     for index, found in scores.items():

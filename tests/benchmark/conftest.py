@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.benchmark.made import STAND_IN
+from tests.export.builds import written
+from tests.export.graphs import residual
 
 Models = Callable[..., list[Path]]
 
@@ -25,10 +26,10 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def models(small_onnx: Path, tmp_path: Path) -> Models:
-    """Copies of a small model, of any batch for 64x96, under names that say what the stand-in does with them."""
+def models(tmp_path: Path) -> Models:
+    """Models of any batch for 64x64, under names that say what the stand-in does with them."""
 
     def named(*names: str) -> list[Path]:
-        return [Path(shutil.copy(small_onnx, tmp_path / f"{name}.onnx")) for name in names]
+        return [written(tmp_path / f"{name}.onnx", residual(size=64), batch=None) for name in names]
 
     return named

@@ -92,15 +92,15 @@ def test_machine_and_rates_are_in_the_document_and_in_the_files(measured: tuple[
     assert (folder / "benchmark.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_run_of_the_fake_prints_tables_and_dice(small_onnx: Path, tmp_path: Path) -> None:
-    marked = box(16, 16, 48, 80)
-    split = marked_split(tmp_path / "val", {"a": (marked, marked), "b": (np.roll(marked, 32, axis=1), marked)})
-    done = call(small_onnx, "--device", "fake", "--data", split, *QUICK, "--fail-under-dice", "75.01")
+def test_a_run_of_the_fake_prints_tables_and_dice(models: Models, tmp_path: Path) -> None:
+    marked = box(16, 16, 48, 48, (64, 64))
+    split = marked_split(tmp_path / "val", {"a": (marked, marked), "b": (np.roll(marked, 16, axis=1), marked)})
+    done = call(*models("a"), "--device", "fake", "--data", split, *QUICK, "--fail-under-dice", "75.01")
     assert done.exit_code == 5
-    assert "small.onnx fake 64x96 has a Dice of 75.00, 0.01 under the 75.01 wanted" in done.stderr
+    assert "a.onnx fake 64 has a Dice of 75.00, 0.01 under the 75.01 wanted" in done.stderr
     lines = done.stdout.splitlines()
     assert [line for line in lines if line.startswith("Device only")] and [line for line in lines if line.startswith("End to end")]
-    assert next(line.split()[:4] for line in lines if line.startswith("1 small.onnx")) == ["1", "small.onnx", "fake", "64x96"]
+    assert next(line.split()[:4] for line in lines if line.startswith("1 a.onnx")) == ["1", "a.onnx", "fake", "64"]
     assert "Masks on 2 images (the labelled images)" in done.stdout
     assert "round 2 of 2" in done.stderr
 
@@ -114,7 +114,7 @@ def test_a_crash_is_a_row_and_fails_the_gate(models: Models, stand_in: Path) -> 
     assert "crashed (SIGABRT): out of luck" in first["error"] and first["device_only_ms"] is None
     assert second["error"] is None and second["device_only_ms"]["p50"] >= 1 and second["times_as_fast_as_first"]["device_only"] is None
     gated = call(*arguments, "--fail-over-ms", "1000")
-    assert gated.exit_code == 5 and "crashing.onnx onnxruntime 64x96 was not measured" in gated.stderr
+    assert gated.exit_code == 5 and "crashing.onnx onnxruntime 64 was not measured" in gated.stderr
     assert "a.onnx" not in gated.stderr.splitlines()[-1]
 
 
@@ -204,9 +204,9 @@ def test_the_children_end_when_the_command_is_killed(models: Models, stand_in: P
     assert len(children) == 2
 
 
-def test_an_image_without_its_label_is_told_before_anything_runs(tmp_path: Path, small_onnx: Path) -> None:
+def test_an_image_without_its_label_is_told_before_anything_runs(tmp_path: Path, models: Models) -> None:
     marked = box(16, 16, 48, 80)
     split = marked_split(tmp_path / "val", {"a": (marked, marked)})
     (split / "masks" / "a.png").rename(split / "masks" / "b.png")
-    done = call(small_onnx, "--device", "fake", "--data", split)
+    done = call(*models("a"), "--device", "fake", "--data", split)
     assert done.exit_code == 2 and "no mask for 1 of 1 images" in done.stderr

@@ -17,7 +17,7 @@ from tests.benchmark.conftest import Models
 from tests.export.builds import builders_of, is_running
 
 
-def opened(worker: Worker, path: Path, device: str = "fake", batch: int = 1, size_hw: tuple[int, int] = (64, 96)) -> dict[str, object]:
+def opened(worker: Worker, path: Path, device: str = "fake", batch: int = 1, size_hw: tuple[int, int] = (64, 64)) -> dict[str, object]:
     found: dict[str, object] = worker.ask("open", 60, path=path, device=device, size_hw=size_hw, batch=batch, images=EXAMPLE_FRAMES)
     return found
 
@@ -34,7 +34,7 @@ def test_a_worker_times_writes_masks_and_is_gone_afterwards(models: Models, tmp_
         masks = np.load(tmp_path / "masks.npy")
         (child,) = builders_of(os.getpid())
     assert not is_running(child)
-    assert masks.shape == (len(image_files(EXAMPLE_FRAMES)), 64, 96) and 0 < masks.mean() < 1
+    assert masks.shape == (len(image_files(EXAMPLE_FRAMES)), 64, 64) and 0 < masks.mean() < 1
     assert all(mask.any() for mask in masks), "the last two fill a batch of four"
 
 

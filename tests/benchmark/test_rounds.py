@@ -20,7 +20,7 @@ Call = tuple[str, int, int, int]  # name, process, start and end
 
 
 def results_of(paths: list[Path]) -> list[Result]:
-    return [Result(candidate(path.name, folder=path.parent, size_hw=(64, 96))) for path in paths]
+    return [Result(candidate(path.name, folder=path.parent, size_hw=(64, 64))) for path in paths]
 
 
 def calls_in(log: Path) -> list[Call]:
@@ -56,8 +56,8 @@ def test_every_block_is_kept_by_round_and_slow_is_slow(models: Models, stand_in:
 def test_masks_are_compared_with_those_of_the_same_network_in_fp32(models: Models, stand_in: Path, tmp_path: Path) -> None:
     paths = models("a", "b", "slow", "other")
     results = results_of(paths[:3])
-    results[0].candidate = candidate("a.onnx", folder=tmp_path, size_hw=(64, 96), precision="int8")
-    results += [Result(candidate("other.onnx", folder=tmp_path, size_hw=(64, 96), network="another", precision="int8"))]
+    results[0].candidate = candidate("a.onnx", folder=tmp_path, size_hw=(64, 64), precision="int8")
+    results += [Result(candidate("other.onnx", folder=tmp_path, size_hw=(64, 64), network="another", precision="int8"))]
     Rounds(results, Settings(rounds=1, seconds=0.01)).run(tmp_path)
     int8, reference, slow, other = results
     assert int8.reference is reference.reference is slow.reference is reference.candidate
