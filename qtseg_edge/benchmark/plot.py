@@ -11,6 +11,7 @@ from qtseg_edge.benchmark.results import Benchmark, Result
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_LEAST_SPAN = 1.0  # of the vertical axis, in points
 _MARKERS = "osD^vP*X"
 _COLOURS = ("#33658a", "#d1495b", "#2a9d6f", "#edae49", "#7d5ba6", "#4a4a4a", "#86bbd8", "#9a6324")
 
@@ -21,6 +22,7 @@ def plot(done: Benchmark) -> bytes:
     The bar to the left of a point begins at its limit. Needs matplotlib. Candidates without figures are not in it.
     """
     from matplotlib.figure import Figure  # no pyplot: nothing global, no window system
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(10, 5.5), layout="constrained")
     axes = figure.subplots()
@@ -30,10 +32,13 @@ def plot(done: Benchmark) -> bytes:
     axes.set_xlabel("milliseconds per image, device only: p50, and the limit where the bar begins")
     axes.set_ylabel("Dice" if by_dice else "mask IoU with FP32, x 100")
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
-    axes.tick_params(axis="x", which="minor", labelsize=7)
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(0.12, 0.25)
+    low, high = axes.get_ylim()
+    if high - low < _LEAST_SPAN:
+        axes.set_ylim((low + high - _LEAST_SPAN) / 2, (low + high + _LEAST_SPAN) / 2)  # what is equal but for noise is to look equal
     axes.grid(which="both", alpha=0.25)
     axes.set_axisbelow(True)
     axes.set_title(done.machine.line(), fontsize=8)
@@ -54,4 +59,7 @@ def _point(axes: Axes, done: Benchmark, number: int, result: Result, quality: fl
         axes.plot([limit.ms / candidate.batch, per_image], [height, height], "-", color=colour, alpha=0.4, linewidth=2)
         axes.plot([limit.ms / candidate.batch], [height], "|", color=colour, markersize=12)
     axes.plot([per_image], [height], marker, color=colour, markersize=8, label=f"{number + 1} {candidate.label}")
-    axes.annotate(str(number + 1), (per_image, height), textcoords="offset points", xytext=(0, 8), ha="center", fontsize=9, color=colour)
+    above = 8 + 11 * (number % 3)  # points that lie close together have their numbers one above the other
+    axes.annotate(
+        str(number + 1), (per_image, height), textcoords="offset points", xytext=(0, above), ha="center", fontsize=9, color=colour
+    )

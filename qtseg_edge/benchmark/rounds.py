@@ -57,6 +57,9 @@ class Rounds:
         with ExitStack() as stack:
             try:
                 self._open(stack)
+                if all(result.error for result in self.results):
+                    return True
+                self._open_rates(stack)
                 for number in range(self._settings.rounds):
                     self._round(number)
                 self._compare(masks_into)
@@ -73,6 +76,8 @@ class Rounds:
             self._asked(index, self._opened, worker, result)
             if before is not None and (after := gpu_bytes_used()) is not None:
                 result.gpu_bytes = max(0, after - before)
+
+    def _open_rates(self, stack: ExitStack) -> None:
         self._rates = stack.enter_context(Worker())
         with_gpu = any(result.candidate.uses_gpu for result in self.results)
         with self._without_rates_where_they_fail():

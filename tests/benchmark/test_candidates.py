@@ -53,22 +53,26 @@ def test_an_onnx_file_of_any_batch_takes_every_one(small_onnx: Path, tmp_path: P
 
 
 def test_a_checkpoint_runs_itself_and_exported_at_each_size_and_batch(small_checkpoint: Path, small_onnx: Path, tmp_path: Path) -> None:
-    wanted = {"devices": ("torch", "onnxruntime", "tensorrt"), "sizes": ((64, 96), (32, 32)), "batches": (2,)}
-    candidates, skipped = found_in(tmp_path, small_checkpoint, **wanted)
-    sides = [label.partition(" ")[2] for label in labels(candidates)]
-    assert sides == ["torch 64x96 x2", "onnxruntime 64x96 x2", "torch 32 x2", "onnxruntime 32 x2"]
+    wanted = {"devices": ("torch", "onnxruntime", "tensorrt"), "sizes": ((32, 64),), "batches": (2,)}
+    (eager, exported), skipped = found_in(tmp_path, small_checkpoint, **wanted)
+    assert labels([eager, exported]) == ["small.safetensors torch 32x64 x2", "small.safetensors onnxruntime 32x64 x2"]
     assert [(one.what, one.reason.partition(":")[0]) for one in skipped] == [("small.safetensors tensorrt", "a checkpoint is built first")]
-    for one in candidates:
-        assert one.model == small_checkpoint
-        if one.device == "onnxruntime":
-            spec = spec_from_onnx(one.path)
-            assert (spec.size_hw, spec.batch) == (one.size_hw, 2)
-    eager, exported, smaller, _ = candidates
-    assert isinstance(eager.cost, Cost) and isinstance(exported.cost, Cost) and isinstance(smaller.cost, Cost)
+    assert eager.model == exported.model == eager.path == small_checkpoint
+    spec = spec_from_onnx(exported.path)
+    assert (spec.size_hw, spec.batch) == ((32, 64), 2)
+    assert isinstance(eager.cost, Cost) and isinstance(exported.cost, Cost)
     assert sum(exported.cost.macs.values()) == pytest.approx(sum(eager.cost.macs.values()), rel=0.2)
-    assert sum(smaller.cost.macs.values()) < sum(eager.cost.macs.values())
+
+
+def test_candidates_are_of_one_network_where_weights_and_size_are_the_same(
+    small_checkpoint: Path, small_onnx: Path, tmp_path: Path
+) -> None:
+    candidates, _ = found_in(tmp_path, small_checkpoint, devices=("torch",), sizes=((64, 96), (32, 32)), batches=(1, 2))
+    assert [(one.size_hw, one.batch) for one in candidates] == [((64, 96), 1), ((64, 96), 2), ((32, 32), 1), ((32, 32), 2)]
     (from_file, *_), _ = candidates_of(Wanted((small_onnx,)), tmp_path)
-    assert eager.network == exported.network == from_file.network != smaller.network
+    assert from_file.network == candidates[0].network == candidates[1].network != candidates[2].network
+    first, last = candidates[0].cost, candidates[-1].cost
+    assert isinstance(first, Cost) and isinstance(last, Cost) and last.macs["FP32"] < first.macs["FP32"]
 
 
 def test_what_cannot_be_exported_is_a_failure_that_is_said(small_checkpoint: Path, tmp_path: Path) -> None:
