@@ -25,6 +25,8 @@ LIGHT = (
     ".cli",
     ".evaluate",
     ".report",
+    ".benchmark.run",
+    ".benchmark.worker",
     ".calibration",
     ".doctor",
     ".inspection",

@@ -60,6 +60,5 @@ def _point(axes: Axes, done: Benchmark, number: int, result: Result, quality: fl
         axes.plot([limit.ms / candidate.batch], [height], "|", color=colour, markersize=12)
     axes.plot([per_image], [height], marker, color=colour, markersize=8, label=f"{number + 1} {candidate.label}")
     above = 8 + 11 * (number % 3)  # points that lie close together have their numbers one above the other
-    axes.annotate(
-        str(number + 1), (per_image, height), textcoords="offset points", xytext=(0, above), ha="center", fontsize=9, color=colour
-    )
+    place = (per_image, height)
+    axes.annotate(str(number + 1), place, (0, above), textcoords="offset points", ha="center", fontsize=9, color=colour)

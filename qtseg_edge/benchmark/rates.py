@@ -86,7 +86,7 @@ def _openvino_product(side: int, is_int8: bool) -> Any:
     if is_int8:
         first = ops.fake_quantize(image, *(np.float32(edge) for edge in (0, 1, 0, 1)), 256)
         second = ops.fake_quantize(weights, *(np.float32(edge) for edge in (-0.5, 0.5, -0.5, 0.5)), 255)
-    return openvino.Model([ops.matmul(first, second, False, False)], [image])
+    return openvino.Model([ops.matmul(first, second, False, True)], [image])
 
 
 def _torch_works(device: str, side: int = _GPU_SIDE, copied: int = _GPU_COPIED) -> list[Work]:

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 
 from qtseg_edge.benchmark.candidates import Candidate, Skipped, Wanted, candidates_of
 from qtseg_edge.benchmark.limits import Cost
 from qtseg_edge.errors import UsageError
-from qtseg_edge.runtime.onnx_metadata import spec_from_onnx
-from tests.export.builds import written
+from qtseg_edge.spec import SPEC_KEY, ModelSpec
+from tests.export.builds import CARD, written
 from tests.export.graphs import residual
 from tests.runtime.engines import write_engine
 
@@ -46,33 +47,26 @@ def test_what_a_file_was_not_made_for_is_skipped_and_said(fixed: Path, tmp_path:
     ]
 
 
-def test_an_onnx_file_of_any_batch_takes_every_one(small_onnx: Path, tmp_path: Path) -> None:
-    candidates, skipped = found_in(tmp_path, small_onnx, batches=(1, 3), devices=("onnxruntime",))
-    assert labels(candidates) == ["small.onnx onnxruntime 64x96", "small.onnx onnxruntime 64x96 x3"]
+def test_an_onnx_file_of_any_batch_takes_every_one(tmp_path: Path) -> None:
+    path = written(tmp_path / "any.onnx", residual(size=64), batch=None)
+    candidates, skipped = found_in(tmp_path, path, batches=(1, 3), devices=("onnxruntime",))
+    assert labels(candidates) == ["any.onnx onnxruntime 64", "any.onnx onnxruntime 64 x3"]
     assert skipped == []
 
 
-def test_a_checkpoint_runs_itself_and_exported_at_each_size_and_batch(small_checkpoint: Path, small_onnx: Path, tmp_path: Path) -> None:
-    wanted = {"devices": ("torch", "onnxruntime", "tensorrt"), "sizes": ((32, 64),), "batches": (2,)}
-    (eager, exported), skipped = found_in(tmp_path, small_checkpoint, **wanted)
-    assert labels([eager, exported]) == ["small.safetensors torch 32x64 x2", "small.safetensors onnxruntime 32x64 x2"]
-    assert [(one.what, one.reason.partition(":")[0]) for one in skipped] == [("small.safetensors tensorrt", "a checkpoint is built first")]
-    assert eager.model == exported.model == eager.path == small_checkpoint
-    spec = spec_from_onnx(exported.path)
-    assert (spec.size_hw, spec.batch) == ((32, 64), 2)
-    assert isinstance(eager.cost, Cost) and isinstance(exported.cost, Cost)
-    assert sum(exported.cost.macs.values()) == pytest.approx(sum(eager.cost.macs.values()), rel=0.2)
-
-
-def test_candidates_are_of_one_network_where_weights_and_size_are_the_same(
-    small_checkpoint: Path, small_onnx: Path, tmp_path: Path
-) -> None:
-    candidates, _ = found_in(tmp_path, small_checkpoint, devices=("torch",), sizes=((64, 96), (32, 32)), batches=(1, 2))
+def test_a_checkpoint_runs_at_every_size_and_batch_and_knows_an_export_of_itself(small_checkpoint: Path, tmp_path: Path) -> None:
+    wanted = {"devices": ("torch", "tensorrt"), "sizes": ((64, 96), (32, 32)), "batches": (1, 2)}
+    candidates, skipped = found_in(tmp_path, small_checkpoint, **wanted)
     assert [(one.size_hw, one.batch) for one in candidates] == [((64, 96), 1), ((64, 96), 2), ((32, 32), 1), ((32, 32), 2)]
-    (from_file, *_), _ = candidates_of(Wanted((small_onnx,)), tmp_path)
-    assert from_file.network == candidates[0].network == candidates[1].network != candidates[2].network
+    assert [(one.what, one.reason.partition(":")[0]) for one in skipped] == [("small.safetensors tensorrt", "a checkpoint is built first")]
     first, last = candidates[0].cost, candidates[-1].cost
     assert isinstance(first, Cost) and isinstance(last, Cost) and last.macs["FP32"] < first.macs["FP32"]
+    export = residual(size=64)
+    spec = ModelSpec(CARD, (64, 96), 1, candidates[0].network.split()[0])
+    onnx.helper.set_model_props(export, {SPEC_KEY: spec.to_json()})
+    onnx.save(export, tmp_path / "export.onnx")
+    (from_file, *_), _ = candidates_of(Wanted((tmp_path / "export.onnx",)), tmp_path)
+    assert from_file.network == candidates[0].network == candidates[1].network != candidates[2].network
 
 
 def test_what_cannot_be_exported_is_a_failure_that_is_said(small_checkpoint: Path, tmp_path: Path) -> None:
