@@ -18,6 +18,7 @@ from qtseg_edge import __version__
 from qtseg_edge.errors import QtsegError
 from qtseg_edge.model.checkpoint import Checkpoint
 from qtseg_edge.model.deployed import FrameToMask
+from qtseg_edge.model.rewritten.decoder import rewritten
 from qtseg_edge.spec import SPEC_KEY, ModelSpec
 
 DEFAULT_OPSET = 19  # float16 scales of quantised graphs need 19; JetPack 6 (TensorRT 10.3) reads it
@@ -49,7 +50,8 @@ def store_weights_half(model: ModelProto) -> None:
     stored, casts = [], []
     for tensor in model.graph.initializer:
         weights = numpy_helper.to_array(tensor)
-        if tensor.data_type != TensorProto.FLOAT or weights.size < _HALF_FROM_ELEMENTS:
+        # A bias may be the sum of several: half of it would be rounded where each of them was exact.
+        if tensor.data_type != TensorProto.FLOAT or weights.size < _HALF_FROM_ELEMENTS or weights.ndim < 2:
             stored.append(tensor)
             continue
         half = f"{tensor.name}.half"
@@ -62,7 +64,7 @@ def store_weights_half(model: ModelProto) -> None:
 
 
 def _traced(checkpoint: Checkpoint, spec: ModelSpec, opset: int) -> ModelProto:
-    module = FrameToMask(checkpoint.network, spec.classes, checkpoint.card.normalisation).eval()
+    module = FrameToMask(rewritten(checkpoint.network), spec.classes, checkpoint.card.normalisation).eval()
     example = torch.zeros(spec.batch or 2, *spec.size_hw, 3, dtype=torch.uint8)
     with torch.no_grad():
         module(example)  # positional encodings are computed here, so that the trace finds constants

@@ -17,7 +17,8 @@ from qtseg_edge.spec import Normalisation
 class FrameToMask(nn.Module):
     """image uint8 (N, H, W, 3) RGB, letterboxed -> mask uint8 (N, H, W) class index, confidence uint8 (N, H, W).
 
-    confidence is the probability of the pixel's class x 255, rounded.
+    confidence is the probability of the pixel's class x 255, rounded. network: the plain one, or the rewritten one that is exported,
+    which for two classes gives the difference of their logits alone.
     """
 
     def __init__(self, network: QTSeg, classes: int, normalisation: Normalisation) -> None:
@@ -34,7 +35,7 @@ class FrameToMask(nn.Module):
 
     @staticmethod
     def _two_classes(logits: Tensor) -> tuple[Tensor, Tensor]:
-        difference = logits[:, 1] - logits[:, 0]  # (N, H, W)
+        difference = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]  # (N, H, W)
         mask = torch.where(difference > 0, 1.0, 0.0)
         return mask, difference.abs().sigmoid()
 

@@ -65,7 +65,7 @@ class RewrittenBlock(nn.Module):
         self.attend_tokens = FeatureAttention(plain.attend_tokens, tokens)
 
     def forward(self, tokens: Tensor, x: Tensor, encoding: Tensor, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """tokens (N, K, C), x (N, C, P) with encoding, encoding (1, C, P) -> new tokens and x, same shapes."""
+        """tokens (N or 1, K, C), x (N, C, P) with encoding, encoding (1, C, P) -> new tokens and x, same shapes."""
         scale, mixing = self.spatial(x, size_hw), self.channel(x)  # (N, 1, P), (N, C, C)
         mixed = self.mix_norm(self._seen(tokens, x, scale, mixing) + tokens)  # (N, K, C)
         looks = self.attend_tokens.looks(mixed)
@@ -76,9 +76,8 @@ class RewrittenBlock(nn.Module):
 
     def _seen(self, tokens: Tensor, x: Tensor, scale: Tensor, mixing: Tensor) -> Tensor:
         """What the tokens see in both branches, (N, K, C)."""
-        of_channel = _through(self.attend_channel.directions(tokens), mixing)
-        scores = torch.cat([self.attend_spatial.directions(tokens), of_channel], dim=1) @ x  # (N, 2R, P)
-        in_spatial, in_channel = scores.chunk(2, dim=1)
+        in_spatial = self.attend_spatial.directions(tokens) @ x  # (N, R, P)
+        in_channel = _through(self.attend_channel.directions(tokens), mixing) @ x  # (N, R, P)
         weights = torch.cat([(in_spatial * scale).softmax(dim=2) * scale, in_channel.softmax(dim=2)], dim=1)  # (N, 2R, P)
         from_spatial, from_channel = (weights @ x.transpose(1, 2)).chunk(2, dim=1)  # (N, R, C)
         from_channel = from_channel + from_channel @ mixing.transpose(1, 2)

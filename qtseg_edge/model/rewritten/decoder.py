@@ -57,7 +57,7 @@ class RewrittenDecoder(nn.Module):
     def forward(self, levels: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """-> logits (N, K, H, W); of two classes their difference (N, 1, H, W)."""
         level0, level1, level2 = levels
-        tokens = self.tokens[None].expand(level2.shape[0], -1, -1)  # (N, K, 16n)
+        tokens = self.tokens[None]  # (1, K, 16n): the first block broadcasts it over the batch
         tokens, rows = self.stage2(tokens, level2)
         tokens, rows = self.stage1(tokens, level1 + picture_of(rows, _size_of(level2), 1))  # (N, 8n, H/16, W/16)
         tokens, rows = self.stage0(tokens, level0 + picture_of(rows, _size_of(level1), 1))  # (N, 4n, H/8, W/8)

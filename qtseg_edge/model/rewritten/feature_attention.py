@@ -19,7 +19,7 @@ from qtseg_edge.model.attention import Attention
 
 class Looks(NamedTuple):
     """directions (N, R, C) and offsets (N, R, 1): scores are directions times features plus offsets. values (N, R, C): what a pixel
-    receives by the weight of each row. base (N, C, 1): what it receives in any case.
+    receives by the weight of each row. base (N or 1, C, 1): what it receives in any case.
     """
 
     directions: Tensor
@@ -50,8 +50,7 @@ class FeatureAttention(nn.Module):
         values = self._by_head(tokens @ self.value_weight + self.value_bias) @ self.out_weight  # (N, A, K, C)
         directions, offsets = key @ self.query_weight, key @ self.query_bias  # (N, A, K, C), (N, A, K, 1)
         if self.tokens != 2:
-            base = self.out_bias.expand(tokens.shape[0], -1, -1)
-            return Looks(directions.flatten(1, 2), offsets.flatten(1, 2), values.flatten(1, 2), base)
+            return Looks(directions.flatten(1, 2), offsets.flatten(1, 2), values.flatten(1, 2), self.out_bias)
         first, second = values[:, :, 0], values[:, :, 1]  # (N, A, C)
         base = first.sum(dim=1).unsqueeze(2) + self.out_bias
         return Looks(directions[:, :, 1] - directions[:, :, 0], offsets[:, :, 1] - offsets[:, :, 0], second - first, base)
