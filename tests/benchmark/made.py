@@ -43,7 +43,7 @@ class InferenceSession:
             os.abort()
         if self.name == "failing" and self.calls > 3:
             raise RuntimeError("no longer")
-        time.sleep(0.004 if self.name == "slow" else 0.001)
+        time.sleep(0.02 if self.name == "slow" else 0.001)
         with open(os.environ["STAND_IN_LOG"], "a") as log:
             print(self.name, os.getpid(), started, time.monotonic_ns(), file=log)
         red = image[..., 0]

@@ -42,7 +42,7 @@ def test_candidates_take_turns_that_never_overlap_and_every_second_round_goes_ba
     assert builders_of(os.getpid()) == []
     assert [len(one.samples[way]) for one in results for way in one.samples] == [3] * 6, "every block is kept, by round"
     ratio, figures = slow.times_as_fast_as(quick, "device_only"), slow.figures("device_only")
-    assert ratio is not None and ratio.median < 0.8 and figures is not None and figures.p10 >= 4
+    assert ratio is not None and ratio.median < 0.8 and figures is not None and figures.p10 >= 20
     assert slow.memory_bytes is not None and slow.open_seconds is not None and slow.gpu_bytes is last.error is None
 
 
