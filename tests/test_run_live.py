@@ -151,7 +151,7 @@ def test_systemd_is_told_that_it_is_ready_and_alive(tmp_path: Path) -> None:
 def test_a_full_disk_stops_the_recording_which_plays_and_the_rest_goes_on(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(disk)], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80k", "tmpfs", str(disk)], capture_output=True).returncode:
         pytest.skip("this user may not mount a small disk")
     try:
         with LiveRun(tmp_path, "--source", "testsrc://640x480@25", "-o", "disk/out.mp4", "-o", "out.events.jsonl", "--json") as run:
@@ -170,7 +170,7 @@ def test_a_full_disk_stops_the_recording_which_plays_and_the_rest_goes_on(tmp_pa
 def test_a_slow_disk_costs_the_recording_frames_and_nobody_else_anything(tmp_path: Path) -> None:
     with slow_disk(tmp_path, 20_000) as disk:
         with LiveRun(tmp_path, "--source", "testsrc://640x480@25", "-o", "slow/out.mp4", "--json") as run:
-            run.wait(pictures(250))
+            run.wait(pictures(175))
             run.end()
             lines = run.lines()
         report = json.loads(run.out)

@@ -86,6 +86,7 @@ def test_a_vit_builds_in_every_precision_and_keeps_its_mask(vit_static: ExportRe
     assert built(tmp_path / "low.onnx", tmp_path)[1][:4] == b"vtrt"
 
 
+@pytest.mark.slow  # the export alone takes half a minute
 def test_a_vit_of_any_batch_gives_each_image_its_own_mask(vit_dynamic: ExportReport) -> None:
     frames = a_frame(96, 96, batch=3)
     together = run(vit_dynamic.onnx, frames)[0]
@@ -94,6 +95,7 @@ def test_a_vit_of_any_batch_gives_each_image_its_own_mask(vit_dynamic: ExportRep
     assert np.mean(together[0] == together[2]) < 0.9999
 
 
+@pytest.mark.slow  # the export alone takes half a minute
 def test_a_vit_of_any_batch_builds_with_a_profile(vit_dynamic: ExportReport, tmp_path: Path) -> None:
     assert built(vit_dynamic.onnx, tmp_path, replace(RTX, batches=(1, 2, 4)))[1][:4] == b"vtrt"
 
