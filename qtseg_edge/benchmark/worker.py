@@ -132,7 +132,7 @@ class OpenCandidate:
 
 
 class _AnyBatch(Backend):
-    """What a segmenter needs to know of a backend of a fixed batch: frames are prepared and restored one at a time."""
+    """What a segmenter needs to know of a backend of a fixed batch: frames are prepared and restored one at a time. It is never asked."""
 
     def __init__(self, backend: Backend) -> None:
         self.name, self.spec = backend.name, replace(backend.spec, batch=None)
