@@ -133,7 +133,7 @@ class Segmenter:
 
 
 def _flipped(levels: Uint8, mask: Uint8) -> Uint8:
-    """levels where the mask is 1, 255 - levels where it is 0: one probability from the other, and back, without np.where, which is slow on bytes."""
+    """levels where the mask is 1, 255 - levels where it is 0: one probability from the other, and back."""
     return cv2.bitwise_xor(levels, mask - np.uint8(1))  # type: ignore[return-value]
 
 
