@@ -1,4 +1,4 @@
-"""Which Jetson this is, read from files: the release of its Linux (L4T), the JetPack that has it, and the board; and what it draws."""
+"""Which Jetson this is, read from files: the release of its Linux (L4T), the JetPack that has it, and the board."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ _JETPACKS: dict[tuple[int, ...], str] = {
     (39, 2, 0): "7.2",
 }
 _FIRST_SUPPORTED = (36, 4)  # JetPack 6.1: the first with TensorRT 10
-# Rails that carry everything else, the first that a board has: Thor; Orin Nano and NX; AGX Orin, which measures no single one.
-_WHOLE_BOARD = (("VIN",), ("VDD_IN",), ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"))
 _RELEASE = re.compile(r"# R(\d+) \(release\), REVISION: (\d+(?:\.\d+)*)")
 
 
@@ -48,15 +46,6 @@ def has_tensorrt_10(l4t: str) -> bool:
 def board(root: Path = Path("/")) -> str:
     """Such as "NVIDIA Jetson Orin Nano Developer Kit"; "" where the firmware names none."""
     return _text(root / "proc" / "device-tree" / "model").strip("\0\n ")
-
-
-def watts_of_tegrastats(line: str) -> float | None:
-    """What board and module draw now, by one line of `tegrastats`; None where it tells no rail that carries all of it."""
-    rails = {name: int(milliwatts) for name, milliwatts in re.findall(r"\b(V\w+) (-?\d+)mW/", line)}
-    for names in _WHOLE_BOARD:
-        if rails.keys() >= set(names):
-            return sum(rails[name] for name in names) / 1000
-    return None
 
 
 def _numbers(release: str) -> tuple[int, ...]:
