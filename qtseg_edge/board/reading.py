@@ -9,7 +9,8 @@ from typing import Protocol
 @dataclass(frozen=True)
 class BoardReading:
     """temperature_celsius: by zone, those that can be read now. watts: of `power_of`, such as "board" or "GPU"; None where nothing tells.
-    throttled: why it runs slower than its power mode allows, now or since the look before; empty where it does not, None where nothing tells.
+    throttled: why it runs slower than its power mode allows, now or since the look before: empty where it does not, None where nothing
+    tells.
     """
 
     temperature_celsius: dict[str, float]

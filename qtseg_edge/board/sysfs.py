@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def text(path: Path) -> str:
-    """Without the white space around it; "" where it cannot be read. One attempt: the zone of a GPU that is powered off answers EAGAIN for ever."""
+    """Without the white space around it; "" where it cannot be read. One attempt: the zone of a GPU that is off answers EAGAIN for ever."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0 \t\r\n")
     except OSError:

@@ -70,7 +70,7 @@ def _event_counters(root: Path) -> dict[str, Path]:
 
 
 def _rails(root: Path) -> dict[str, tuple[Path, ...]]:
-    """The files whose product are the rail's microwatts. The INA3221's other channels, `sum of shunt voltages` among them, have no current."""
+    """The files whose product are a rail's microwatts. The INA3221's other channels (`sum of shunt voltages`) have no current."""
     found: dict[str, tuple[Path, ...]] = {}
     for chip in hwmon_chips(root, "ina"):
         if (label := text(chip / "label")) and (chip / "power1_input").exists():
