@@ -9,10 +9,11 @@ import typer
 
 from qtseg_edge.commands.interrupt import interrupt_once
 from qtseg_edge.commands.options import Json
-from qtseg_edge.console import print_json, print_tables, progress
-from qtseg_edge.errors import UsageError
+from qtseg_edge.console import notice, print_json, print_tables, progress
+from qtseg_edge.errors import IncompatibleError, UsageError
 
 if TYPE_CHECKING:
+    from qtseg_edge.export.engine import EngineReport, EngineRequest
     from qtseg_edge.runtime.tensorrt_library import Flavour
 
 Patterns = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Nodes that stay one step higher: 'decoder.stage0.*'; repeat.")]
@@ -50,6 +51,9 @@ def build_engine(
         int | None, typer.Option(min=0, max=5, help="How long TensorRT searches; TensorRT-RTX 1.7 does not.", show_default="its own")
     ] = None,
     timing_cache: Annotated[Path | None, typer.Option(help="TensorRT's timings; a file of the user's cache folder when left out.")] = None,
+    if_needed: Annotated[
+        bool, typer.Option("--if-needed", help="Leave an engine alone that this command would give again and this machine opens.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Build a TensorRT engine in FP32, FP16 or INT8, and compare it with FP32 before it takes its name."""
@@ -83,12 +87,29 @@ def build_engine(
         sensitivity=sensitivity,
         keep_failed=keep_failed,
     )
-    report = build(request, progress)
+    report = (_reusable(request) if if_needed else None) or build(request, progress)
     if as_json:
         print_json(engine_document(report))
     else:
         print_tables(engine_tables(report))
     report.require()
+
+
+def _reusable(request: EngineRequest) -> EngineReport | None:
+    """The engine that is there. None where there is none that will do; the user is told why the old one does not."""
+    from qtseg_edge.export.reuse import reusable_engine
+
+    if request.output.suffix.lower() != ".engine":
+        raise UsageError(f"--if-needed: is for engines, got {request.output.name}; leave it out, or name the output NAME.engine")
+    if not request.output.is_file():
+        return None
+    try:
+        report = reusable_engine(request)
+    except IncompatibleError as error:
+        notice(f"building again: {error}")
+        return None
+    notice(f"{request.output}: is what this command would give, and fits this machine; nothing to build")
+    return report
 
 
 def _flavour(output: Path) -> Flavour:
