@@ -6,12 +6,15 @@ import ipaddress
 import os
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from qtseg_edge.errors import QtsegError, UsageError
 from qtseg_edge.runtime.sources.uri import redacted
 
 TOKEN_VARIABLE = "QTSEG_EDGE_WEB_TOKEN"
+TOKEN_FILE_VARIABLE = "QTSEG_EDGE_WEB_TOKEN_FILE"  # of a container's secret, or systemd's credential
+PROXIES_VARIABLE = "QTSEG_EDGE_WEB_PROXIES"
 _LEAST_TOKEN, _LONGEST_TOKEN = 16, 512
 _MAKE_TOKEN = f"export {TOKEN_VARIABLE}=$(python3 -c 'import secrets; print(secrets.token_urlsafe(32))')"
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -48,15 +51,40 @@ def token_from_environment() -> str | None:
 
     Not an option of the command line: every user of a machine may read the command lines of its processes.
     """
-    token = os.environ.get(TOKEN_VARIABLE)
+    variable, token = TOKEN_VARIABLE, os.environ.get(TOKEN_VARIABLE)
+    path = os.environ.get(TOKEN_FILE_VARIABLE)
+    if token is not None and path is not None:
+        raise UsageError(f"{TOKEN_VARIABLE} and {TOKEN_FILE_VARIABLE} are both set; leave one out")
+    if path is not None:
+        variable, token = TOKEN_FILE_VARIABLE, _token_in(path)
     if token is None:
         return None
     if not _LEAST_TOKEN <= len(token) <= _LONGEST_TOKEN or not all("!" <= letter <= "~" for letter in token):
         raise UsageError(
-            f"{TOKEN_VARIABLE}: wanted {_LEAST_TOKEN} to {_LONGEST_TOKEN} printable ASCII characters without spaces, got {len(token)}; "
+            f"{variable}: wanted {_LEAST_TOKEN} to {_LONGEST_TOKEN} printable ASCII characters without spaces, got {len(token)}; "
             f"make one with: {_MAKE_TOKEN}"
         )
     return token
+
+
+def _token_in(path: str) -> str:
+    """Without the end of its line."""
+    try:
+        return Path(path).read_text(encoding="utf-8").removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text"
+        raise UsageError(f"{TOKEN_FILE_VARIABLE}={path}: cannot be read ({reason}); wanted a file that holds the token") from error
+
+
+def proxies_from_environment() -> list[str]:
+    """Addresses and networks of the reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed. Raises UsageError."""
+    texts = [text.strip() for text in os.environ.get(PROXIES_VARIABLE, "").split(",") if text.strip()]
+    try:
+        return [str(ipaddress.ip_network(text)) for text in texts]
+    except ValueError as error:
+        raise UsageError(
+            f"{PROXIES_VARIABLE}: wanted addresses or networks with commas between them, such as 127.0.0.1,172.30.77.0/24; {error}"
+        ) from error
 
 
 def listening(address: Address, has_token: bool) -> socket.socket:

@@ -78,7 +78,8 @@ class WebApp:
             note_failure(client)
             return self._static("login.html", 401, _REFUSAL)
         response = RedirectResponse("/", 303)
-        response.set_cookie(self._cookie, self._access.new_session(), max_age=SESSION_SECONDS, httponly=True, samesite="strict")
+        session, secure = self._access.new_session(), request.url.scheme == "https"  # as a proxy with TLS says that it was
+        response.set_cookie(self._cookie, session, max_age=SESSION_SECONDS, httponly=True, secure=secure, samesite="strict")
         return response
 
     async def _streams(self, _: Request) -> Response:

@@ -14,7 +14,7 @@ import uvicorn
 from qtseg_edge.errors import QtsegError
 from qtseg_edge.runtime.frames import SourceInfo
 from qtseg_edge.runtime.monitor import Monitor
-from qtseg_edge.runtime.web.address import Address, listening, parse_address, token_from_environment
+from qtseg_edge.runtime.web.address import Address, listening, parse_address, proxies_from_environment, token_from_environment
 from qtseg_edge.runtime.web.app import WebApp
 from qtseg_edge.runtime.web.auth import Access
 from qtseg_edge.runtime.web.protocol import MAX_CONNECTIONS, LimitedProtocol
@@ -39,9 +39,9 @@ class WebServer:
     """
 
     def __init__(self, text: str, monitor: Monitor, ready_age_s: float) -> None:
-        """text: `web://HOST:PORT`. The token, if there is one, comes from the environment. Raises UsageError."""
+        """text: `web://HOST:PORT`. The token and the proxies, if there are any, come from the environment. Raises UsageError."""
         self.address = parse_address(text)
-        self._token = token_from_environment()
+        self._token, self._proxies = token_from_environment(), proxies_from_environment()
         self._monitor, self._ready_age_s = monitor, ready_age_s
         self._bell = Bell()
         self._views: list[WebView] = []
@@ -62,7 +62,7 @@ class WebServer:
         self.address = Address(self.address.host, listener.getsockname()[1])
         cookie = f"qtseg_edge_{self.address.port}"  # browsers keep the cookies of all ports of a host together
         app = WebApp(self._views, self._monitor, Access(self._token), secrets.token_hex(8), cookie, self._ready_age_s)
-        self._server = uvicorn.Server(_config(app))
+        self._server = uvicorn.Server(_config(app, self._proxies))
         self._thread = threading.Thread(target=self._run, args=(self._server, listener), name="web server", daemon=True)
         self._thread.start()
         if not self._started.wait(_START_SECONDS) or not self._server.started:
@@ -102,7 +102,7 @@ class WebServer:
             connection.transport.abort()
 
 
-def _config(app: WebApp) -> uvicorn.Config:
+def _config(app: WebApp, proxies: list[str]) -> uvicorn.Config:
     return uvicorn.Config(
         app.asgi(),
         loop="asyncio",
@@ -117,7 +117,8 @@ def _config(app: WebApp) -> uvicorn.Config:
         log_config=None,
         log_level="error",
         access_log=False,
-        proxy_headers=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies,
         server_header=False,
         limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=1,

@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="the web server is not installed; get it with: pip install 'qtseg-edge[web]'")
 
+from qtseg_edge.runtime.web.address import PROXIES_VARIABLE, TOKEN_FILE_VARIABLE
 from tests.runtime.web.site import Site, use_token
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ CHROMIUM = Path("/usr/bin/chromium")
 def no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the user has set."""
     use_token(monkeypatch, None)
+    monkeypatch.delenv(TOKEN_FILE_VARIABLE, raising=False)
+    monkeypatch.delenv(PROXIES_VARIABLE, raising=False)
 
 
 @pytest.fixture(scope="module")
