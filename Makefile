@@ -6,7 +6,7 @@ VENV ?= .venv
 DEBIAN_PACKAGES = chromium ffmpeg gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-bad gstreamer1.0-plugins-good \
 	gstreamer1.0-plugins-ugly openbox python3-gi python3-numpy python3-opencv xdotool xvfb
 
-.PHONY: demo test check debian-packages clean
+.PHONY: demo test check test-arm64 debian-packages clean
 
 demo: $(VENV)/.demo  ## The main job: the overlay of the sample video in overlay.mp4
 	$(VENV)/bin/qtseg-edge run --video samples/colonoscopy.mp4 -o overlay.mp4 -o overlay.jsonl
@@ -18,6 +18,9 @@ check: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+test-arm64: $(VENV)/.dev  ## As root: the runtime's tests on arm64, under an emulator; not part of `test`, docs/decisions/0028-arm64.md
+	VENV=$(VENV) tests/arm64/run.sh
 
 debian-packages:  ## As root, on Debian or Ubuntu
 	apt-get update --quiet=2
@@ -36,4 +39,4 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/pip
 	touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis overlay.mp4 overlay.jsonl
+	rm -rf $(VENV) .arm64 .pytest_cache .mypy_cache .ruff_cache .hypothesis overlay.mp4 overlay.jsonl
