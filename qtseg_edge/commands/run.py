@@ -53,6 +53,9 @@ def run(
         int, typer.Option(min=-1, help="How often in a row it is opened again before it counts as lost; -1 for ever.")
     ] = 30,
     rtsp_transport: Annotated[Literal["tcp", "udp"], typer.Option(help="How an RTSP source sends its pictures.")] = "tcp",
+    decoder: Annotated[
+        Literal["software", "hardware"], typer.Option(help="What decodes video; a Jetson's hardware does not tell what is damaged.")
+    ] = "software",
     trust: Trust = False,
     cuda_driver: CudaDriver = "auto",
     as_json: Json = False,
@@ -72,7 +75,7 @@ def run(
     from qtseg_edge.runtime.web import web_server
 
     texts = _sources(video, camera, source or [])
-    live = LiveOptions(realtime, stall_timeout, restarts, rtsp_transport, every=policy == "all")
+    live = LiveOptions(realtime, stall_timeout, restarts, rtsp_transport, every=policy == "all", decoder=decoder)
     options = StreamOptions(threshold, policy, temporal, parse_roi(roi))
     interrupt_once()
     with ExitStack() as stack:

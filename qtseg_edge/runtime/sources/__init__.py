@@ -21,6 +21,7 @@ _OPENING_CURES = {
     "csi": "try it with: nvgstcapture-1.0",
     "gst": "check that gst-inspect-1.0 knows all its elements, and try it with: gst-launch-1.0 PIPELINE ! fakesink",
 }
+_HARDWARE_CURE = "leave out --decoder hardware"
 _OPENING_CURE = "check that it is on, and that no other program hangs on it"
 
 
@@ -28,7 +29,8 @@ _OPENING_CURE = "check that it is on, and that no other program hangs on it"
 class LiveOptions:
     """realtime: frames of a file come at their own times, as if it were live; live sources do so anyway. stall_timeout_s: a live source
     without a fresh frame for so long is opened again. restarts: how often in a row before it is given up, -1 for ever. rtsp_transport: of
-    the pictures. every: not only the newest frame of a live source is wanted.
+    the pictures. every: not only the newest frame of a live source is wanted. decoder: what turns compressed video into pictures, of files
+    as well; a Jetson's hardware hides damage that software finds.
     """
 
     realtime: bool = False
@@ -36,6 +38,11 @@ class LiveOptions:
     restarts: int = Patience.restarts
     rtsp_transport: Literal["tcp", "udp"] = "tcp"
     every: bool = False
+    decoder: Literal["software", "hardware"] = "software"
+
+    @property
+    def hardware(self) -> bool:
+        return self.decoder == "hardware"
 
 
 def open_source(text: str, options: LiveOptions | None = None, on_event: Callable[[str], None] = lambda _: None) -> Source:
@@ -49,7 +56,9 @@ def open_source(text: str, options: LiveOptions | None = None, on_event: Callabl
         given = f"{options.stall_timeout_s:g} s and {options.restarts} restarts"
         raise UsageError(f"{given}: wanted a stall timeout above 0 and up to {_LONGEST_STALL_S} s, and -1 restarts (for ever) or more")
     uri = parse(text)
-    if uri.kind == "files":
+    if uri.kind == "files" and options.hardware:
+        source = opened_within(Patience.open_s, lambda: open_files(uri.value, hardware=True), uri.name, _HARDWARE_CURE)
+    elif uri.kind == "files":
         source = open_files(uri.value)
     elif uri.kind == "testsrc":
         from qtseg_edge.runtime.sources.test_pattern import PatternSource
@@ -73,13 +82,21 @@ def _open_again(uri: SourceUri, options: LiveOptions) -> Source:
 
 def _open(uri: SourceUri, options: LiveOptions) -> Source:
     if uri.kind == "network":
-        if importlib.util.find_spec("av") is None:
-            raise MissingError(f"{uri.name}: reading it needs PyAV; get it with: pip install 'qtseg-edge[cpu]'")
-        from qtseg_edge.runtime.sources.stream_reader import open_stream
-
-        return open_stream(uri.value, uri.name, options.stall_timeout_s, options.rtsp_transport)
+        return _open_network(uri, options)
     from qtseg_edge.runtime.sources.camera import open_camera, open_csi, open_gst
 
     if uri.kind == "camera":
-        return open_camera(uri.value, uri.name)
-    return open_csi(int(uri.value), uri.name) if uri.kind == "csi" else open_gst(uri.value, uri.name)
+        return open_camera(uri.value, uri.name, uri.mode, options.hardware)
+    return open_csi(int(uri.value), uri.name, uri.mode) if uri.kind == "csi" else open_gst(uri.value, uri.name)
+
+
+def _open_network(uri: SourceUri, options: LiveOptions) -> Source:
+    if importlib.util.find_spec("av") is None:
+        raise MissingError(f"{uri.name}: reading it needs PyAV; get it with: pip install 'qtseg-edge[cpu]'")
+    if options.hardware:
+        from qtseg_edge.runtime.sources.hardware_stream import open_hardware_stream
+
+        return open_hardware_stream(uri.value, uri.name, options.stall_timeout_s, options.rtsp_transport)
+    from qtseg_edge.runtime.sources.stream_reader import open_stream
+
+    return open_stream(uri.value, uri.name, options.stall_timeout_s, options.rtsp_transport)

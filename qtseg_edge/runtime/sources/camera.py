@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 
 from qtseg_edge.errors import MissingError, QtsegError, SourceLostError
 from qtseg_edge.runtime.frames import Frame, Source, SourceInfo
+from qtseg_edge.runtime.sources.jetson_pipelines import CsiCamera, UsbCamera, pipeline, require_elements, require_hardware
 from qtseg_edge.runtime.sources.live import LIVE_TIME_BASE, LiveClock, SharedHandle, credible_rate
+from qtseg_edge.runtime.sources.uri import ANY_MODE, CaptureMode
 
 _APPSINK = "appsink drop=true max-buffers=1 sync=false"
 _MJPG = cv2.VideoWriter.fourcc(*"MJPG")
+_FOURCCS = {"mjpeg": _MJPG, "yuyv": cv2.VideoWriter.fourcc(*"YUYV")}
 _SLOW_FPS = 20
 
 
@@ -51,53 +54,70 @@ class Camera(Source):
         self._handle.close()
 
 
-def open_camera(device: str, name: str) -> Camera:
-    """device: an index or a path. Raises MissingError where there is none, or none that this user may use."""
+def open_camera(device: str, name: str, mode: CaptureMode = ANY_MODE, hardware: bool = False) -> Camera:
+    """device: an index or a path. hardware: a Jetson decodes its pictures. Raises MissingError where there is no such camera, or none that
+    this user may use, or where it has not what `mode` asks for.
+    """
     target = int(device) if device.isdecimal() else device
     path = f"/dev/video{target}" if isinstance(target, int) else device
     if sys.platform == "linux":
         _require_device(path, name)
-    capture = cv2.VideoCapture(target, cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY)
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-    _prefer_speed(capture)
-    return _begun(capture, name, MissingError(f"{name}: {path} gives no pictures, or another program has it; see who: fuser -v {path}"))
+    broken = MissingError(f"{name}: {path} gives no pictures, or another program has it; see who: fuser -v {path}")
+    if hardware:
+        text = pipeline(UsbCamera(path, mode), require_hardware(name))
+        capture = gstreamer_capture(text, name)
+    else:
+        capture = cv2.VideoCapture(target, cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY)
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        _ask_for(capture, mode)
+    camera = begun(capture, name, broken)
+    try:
+        _require_size(camera, mode, path)
+    except BaseException:
+        camera.close()
+        raise
+    return camera
 
 
-def open_csi(number: int, name: str) -> Camera:
-    """A camera on a Jetson's CSI port. Raises MissingError where OpenCV lacks GStreamer, or there is no such camera."""
+def open_csi(number: int, name: str, mode: CaptureMode = ANY_MODE) -> Camera:
+    """A camera on a Jetson's CSI port. Raises MissingError where OpenCV lacks GStreamer, GStreamer lacks JetPack's elements, or there is
+    no such camera.
+    """
     broken = MissingError(f"{name}: no CSI camera {number} gives pictures; check its cable, and try it with: nvgstcapture-1.0")
-    return _begun(_gstreamer(csi_pipeline(number), name), name, broken)
+    text = pipeline(CsiCamera(number, mode), "orin")  # the same on every generation
+    return begun(gstreamer_capture(text, name, must_know=False), name, broken)
 
 
-def open_gst(pipeline: str, name: str) -> Camera:
+def open_gst(text: str, name: str) -> Camera:
     """A pipeline as gst-launch-1.0 takes it. Raises MissingError (OpenCV lacks GStreamer), QtsegError (the pipeline does not run)."""
     broken = QtsegError(f"{name}: the pipeline does not run; try it with: gst-launch-1.0 PIPELINE ! fakesink")
-    return _begun(_gstreamer(with_appsink(pipeline), name), name, broken)
+    _require_gstreamer(name)
+    return begun(cv2.VideoCapture(with_appsink(text), cv2.CAP_GSTREAMER), name, broken)
 
 
-def csi_pipeline(number: int) -> str:
-    """JetPack's: the image processor's picture at the sensor's own size and rate."""
-    source = f"nvarguscamerasrc sensor-id={number} ! video/x-raw(memory:NVMM) ! nvvidconv ! video/x-raw,format=BGRx"
-    return with_appsink(source)
-
-
-def with_appsink(pipeline: str) -> str:
+def with_appsink(text: str) -> str:
     """As it is where it has one; otherwise with BGR and one that keeps only the newest picture."""
-    if "appsink" in pipeline:
-        return pipeline
-    return f"{pipeline.rstrip().rstrip('!').rstrip()} ! videoconvert ! video/x-raw,format=BGR ! {_APPSINK}"
+    if "appsink" in text:
+        return text
+    return f"{text.rstrip().rstrip('!').rstrip()} ! videoconvert ! video/x-raw,format=BGR ! {_APPSINK}"
 
 
-def _gstreamer(pipeline: str, name: str) -> cv2.VideoCapture:
+def gstreamer_capture(text: str, name: str, must_know: bool = True) -> cv2.VideoCapture:
+    """Of a pipeline that `jetson_pipelines.pipeline` made. Raises MissingError where OpenCV or GStreamer lacks what it needs."""
+    _require_gstreamer(name)
+    require_elements(text, name, must_know)
+    return cv2.VideoCapture(text, cv2.CAP_GSTREAMER)
+
+
+def _require_gstreamer(name: str) -> None:
     if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
         raise MissingError(
             f"{name}: this OpenCV {cv2.__version__} was built without GStreamer; on a Jetson use JetPack's own (pip uninstall "
             "opencv-python-headless in a venv made with --system-site-packages), on Debian or Ubuntu: apt install python3-opencv"
         )
-    return cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
 
 
-def _begun(capture: cv2.VideoCapture, name: str, broken: QtsegError) -> Camera:
+def begun(capture: cv2.VideoCapture, name: str, broken: QtsegError) -> Camera:
     """The first picture is thrown away: many a device opens, and then gives none, or one that cannot be read."""
     try:
         picture = capture.read()[1] if capture.isOpened() else None
@@ -115,6 +135,29 @@ def _require_device(path: str, name: str) -> None:
         raise MissingError(f"{name}: there is no camera {path}; see which there are: v4l2-ctl --list-devices")
     if not os.access(path, os.R_OK | os.W_OK):
         raise MissingError(f"{name}: {path} is not open to you; join its group and log in again: sudo usermod -aG video $USER")
+
+
+def _ask_for(capture: cv2.VideoCapture, mode: CaptureMode) -> None:
+    """The form of the pixels first: it decides which sizes and rates there are."""
+    if mode.pixels is not None:
+        capture.set(cv2.CAP_PROP_FOURCC, _FOURCCS[mode.pixels])
+    if mode.size_wh is not None:
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, mode.size_wh[0])
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, mode.size_wh[1])
+    if mode.rate is not None:
+        capture.set(cv2.CAP_PROP_FPS, float(mode.rate))
+    if mode.pixels is None:
+        _prefer_speed(capture)
+
+
+def _require_size(camera: Camera, mode: CaptureMode, path: str) -> None:
+    """A driver takes the nearest size that it has, and says nothing."""
+    if mode.size_wh is not None and camera.info.size_hw != mode.size_wh[::-1]:
+        came = "x".join(str(side) for side in reversed(camera.info.size_hw or ()))
+        wanted = "x".join(str(side) for side in mode.size_wh)
+        raise MissingError(
+            f"{camera.info.name}: wanted {wanted}, {path} gives {came}; see what it has: v4l2-ctl -d {path} --list-formats-ext"
+        )
 
 
 def _prefer_speed(capture: cv2.VideoCapture) -> None:

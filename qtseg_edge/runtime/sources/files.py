@@ -16,25 +16,27 @@ from qtseg_edge.runtime.frames import Frame, Source, SourceInfo
 from qtseg_edge.runtime.sources.image_reader import ImageReader
 
 
-def open_files(text: str) -> Source:
-    """text: a path, a directory of images, or a glob pattern. Raises UsageError (nothing there), QtsegError (not readable)."""
+def open_files(text: str, hardware: bool = False) -> Source:
+    """text: a path, a directory of images, or a glob pattern. hardware: a Jetson's decoder reads the videos. Raises UsageError (nothing
+    there), QtsegError (not readable), MissingError (no such decoder).
+    """
     paths = _paths(text)
-    return _open_one(paths[0]) if len(paths) == 1 else FileSequence(paths, text)
+    return _open_one(paths[0], hardware) if len(paths) == 1 else FileSequence(paths, text, hardware)
 
 
 class FileSequence(Source):
     """Several files one after the other, opened as they are reached. Their sizes may differ."""
 
-    def __init__(self, paths: list[Path], name: str) -> None:
+    def __init__(self, paths: list[Path], name: str, hardware: bool = False) -> None:
         repeated = [stem for stem, count in Counter(path.stem for path in paths).items() if count > 1]
         if repeated:
             raise UsageError(
                 f"{name}: several inputs are called {repeated[0]!r}, their outputs would overwrite each other; give them one by one"
             )
-        self._paths = paths
+        self._paths, self._hardware = paths, hardware
         infos: list[SourceInfo] = []
         for path in paths:
-            with _open_one(path) as source:
+            with _open_one(path, hardware) as source:
                 infos.append(source.info)
         if len({info.images for info in infos}) > 1:
             raise UsageError(f"{name}: matches images and videos; give them one by one")
@@ -45,7 +47,7 @@ class FileSequence(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         for path in self._paths:
-            with _open_one(path) as source:
+            with _open_one(path, self._hardware) as source:
                 yield from source
 
     def close(self) -> None:
@@ -66,7 +68,7 @@ def _paths(text: str) -> list[Path]:
     return files
 
 
-def _open_one(path: Path) -> Source:
+def _open_one(path: Path, hardware: bool) -> Source:
     try:
         if path.stat().st_size == 0:
             raise QtsegError(f"{path}: is empty")
@@ -76,6 +78,10 @@ def _open_one(path: Path) -> Source:
         return ImageReader(path)
     if importlib.util.find_spec("av") is None:
         raise MissingError("reading video needs PyAV; get it with: pip install 'qtseg-edge[cpu]'")
+    if hardware:
+        from qtseg_edge.runtime.sources.hardware_video import HardwareVideo
+
+        return HardwareVideo(path)
     from qtseg_edge.runtime.sources.video_reader import VideoReader
 
     return VideoReader(path)

@@ -53,6 +53,7 @@ class StreamReader(Source):
         self._handle = SharedHandle(container.close)
         stream = self._stream = video_stream(container, name)
         codec = stream.codec_context
+        self.codec = codec.name  # as FFmpeg calls it
         codec.thread_count = 1  # threads by frame hold back a picture each, threads by slice do not tell what they find damaged
         codec.flags |= Flags.low_delay
         codec.options = {"err_detect": "explode"}

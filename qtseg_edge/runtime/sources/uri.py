@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
@@ -13,18 +14,35 @@ from qtseg_edge.errors import UsageError
 Kind = Literal["files", "network", "camera", "csi", "gst", "testsrc"]
 NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https")
 _LOCAL_SCHEMES = frozenset({"file", "v4l2", "csi", "gst", "testsrc", "null", "display"})
+_NEARLY = Fraction(1, 200)
+_OPTIONS = "?size=1920x1080&rate=30"
 WANTED = "wanted 0, v4l2:///dev/video0, csi://0, gst://PIPELINE, rtsp(s)://, rtmp://, http(s)://, testsrc://640x480@30, file:// or a path"
+
+
+@dataclass(frozen=True)
+class CaptureMode:
+    """What a camera is asked for; None: whatever it gives by itself. size_wh: in pixels. rate: frames per second. pixels: how a USB camera
+    sends them, JPEG by JPEG or raw.
+    """
+
+    size_wh: tuple[int, int] | None = None
+    rate: Fraction | None = None
+    pixels: Literal["mjpeg", "yuyv"] | None = None
+
+
+ANY_MODE = CaptureMode()
 
 
 @dataclass(frozen=True)
 class SourceUri:
     """value: a path or pattern (files), the whole address (network), an index or a device's path (camera), a number (csi), the pipeline
-    (gst), or `WxH@FPS` (testsrc). name: what the user typed, fit to be shown.
+    (gst), or `WxH@FPS` (testsrc). name: what the user typed, fit to be shown. mode: of a camera.
     """
 
     kind: Kind
     value: str
     name: str
+    mode: CaptureMode = ANY_MODE
 
 
 def parse(text: str) -> SourceUri:
@@ -45,17 +63,53 @@ def parse(text: str) -> SourceUri:
         _require(rest, name, "a path, as in file://clip.mp4")
         return SourceUri("files", unquote(rest), name)
     if scheme == "v4l2":
-        _require(rest.startswith("/"), name, "a device, as in v4l2:///dev/video0")
-        return SourceUri("camera", rest, name)
+        device, mode = _with_mode(rest, name, ("size", "rate", "format"))
+        _require(device.startswith("/"), name, "a device, as in v4l2:///dev/video0")
+        return SourceUri("camera", device, name, mode)
     if scheme == "csi":
-        _require(re.fullmatch("[0-9]{1,3}", rest), name, "the camera's number, as in csi://0")
-        return SourceUri("csi", rest, name)
+        number, mode = _with_mode(rest, name, ("size", "rate"))
+        _require(re.fullmatch("[0-9]{1,3}", number), name, "the camera's number, as in csi://0")
+        return SourceUri("csi", number, name, mode)
     if scheme == "gst":
         _require(rest.strip(), name, "a pipeline, as in 'gst://v4l2src device=/dev/video0 ! videoconvert'")
         return SourceUri("gst", rest.strip(), name)
     if scheme == "testsrc":
         return SourceUri("testsrc", rest, name)
     raise UsageError(f"{name}: unknown kind of source {scheme}://; {WANTED}")
+
+
+def _with_mode(rest: str, name: str, keys: tuple[str, ...]) -> tuple[str, CaptureMode]:
+    """What stands before the question mark, and what a camera is asked for behind it, each key once at most."""
+    value, marked, query = rest.partition("?")
+    given: dict[str, str] = {}
+    for part in query.split("&") if marked else []:
+        key, _, text = part.partition("=")
+        _require(key in keys and key not in given, name, f"{', '.join(keys)} behind the ?, each once, as in {_OPTIONS}")
+        given[key] = text
+    return value, CaptureMode(_size(given.get("size"), name), _rate(given.get("rate"), name), _pixels(given.get("format"), name))
+
+
+def _size(text: str | None, name: str) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    found = re.fullmatch("([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
+    _require(found, name, "a size of WIDTHxHEIGHT, as in size=1920x1080")
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def _rate(text: str | None, name: str) -> Fraction | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?", text)
+    rate = Fraction(text) if found else Fraction(0)
+    _require(rate > 0, name, "frames per second, as in rate=30 or rate=29.97")
+    television = Fraction(round(rate * Fraction(1001, 1000)) * 1000, 1001)  # 29.97 is 30000/1001
+    return television if rate.denominator > 1 and abs(television - rate) < _NEARLY else rate
+
+
+def _pixels(text: str | None, name: str) -> Literal["mjpeg", "yuyv"] | None:
+    _require(text in (None, "mjpeg", "yuyv"), name, "format=mjpeg or format=yuyv")
+    return text  # type: ignore[return-value]
 
 
 def _require(found: object, name: str, wanted: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import cv2
 import numpy as np
-from av.error import ExitError, FFmpegError
+from av.error import ExitError, FFmpegError, InvalidDataError
 from av.stream import Disposition
 from numpy.typing import NDArray
 
@@ -70,13 +70,11 @@ class VideoReader(Source):
                     picture = next(pictures, None)
                     if picture is None:
                         return self._require_end(index, last)
-                    rgb = upright(picture)
+                    pts, rgb = picture
             except (FFmpegError, OSError) as error:
                 # FFmpeg's own words repeat an address with its password.
                 raise self._broken(index, last, reason_of(error)) from (error if self.info.files else None)
-            if picture.is_corrupt:
-                raise self._broken(index, last, "damaged picture")
-            stamp = None if picture.pts is None else picture.pts * self.info.time_base
+            stamp = None if pts is None else pts * self.info.time_base
             if index == 0:
                 first = stamp or Fraction(0)
             elif stamp is not None and stamp - first > last:
@@ -89,11 +87,15 @@ class VideoReader(Source):
     def close(self) -> None:
         self._handle.close()
 
-    def _pictures(self) -> Iterator[av.VideoFrame]:
+    def _pictures(self) -> Iterator[tuple[int | None, NDArray[np.uint8]]]:
+        """Time stamps, in units of the stream, and RGB, upright. Raises FFmpegError where one is damaged."""
         for packet in self._container.demux(self._stream):
             if packet.is_corrupt:
-                raise av.error.InvalidDataError(0, "damaged packet")
-            yield from packet.decode()
+                raise InvalidDataError(0, "damaged packet")
+            for picture in packet.decode():
+                if picture.is_corrupt:
+                    raise InvalidDataError(0, "damaged picture")
+                yield picture.pts, upright(picture)
 
     def _expected_frames(self, rate: Fraction) -> int | None:
         if self._stream.frames:
@@ -147,8 +149,12 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
 
 def upright(picture: av.VideoFrame) -> NDArray[np.uint8]:
     """RGB (h, w, 3) uint8, turned as the picture asks to be."""
-    rgb = picture.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-    turn = _TURNS.get(round(picture.rotation) % 360)
+    return turned(picture.to_ndarray(format="rgb24").astype(np.uint8, copy=False), picture.rotation)
+
+
+def turned(rgb: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
+    """degrees: counterclockwise, as FFmpeg tells them; what is no quarter turn leaves it as it is."""
+    turn = _TURNS.get(round(degrees) % 360)
     return rgb if turn is None else cv2.rotate(rgb, turn)  # type: ignore[return-value]
 
 

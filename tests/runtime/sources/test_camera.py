@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 from qtseg_edge.errors import MissingError, QtsegError, SourceLostError
 from qtseg_edge.runtime.sources import camera, open_source
-from qtseg_edge.runtime.sources.camera import csi_pipeline, open_camera, open_csi, open_gst, with_appsink
+from qtseg_edge.runtime.sources.camera import open_camera, open_csi, open_gst, with_appsink
+from qtseg_edge.runtime.sources.uri import CaptureMode
 from tests.media import require_forbidden
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="cameras are devices under /dev on Linux only")
@@ -60,6 +62,7 @@ def opens(monkeypatch: pytest.MonkeyPatch) -> list[FakeCapture]:
     monkeypatch.setattr(cv2, "VideoCapture", lambda *_: captures[0])
     monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda _: True)
     monkeypatch.setattr(camera, "_require_device", lambda *_: None)
+    monkeypatch.setattr(camera, "require_elements", lambda *_: None)
     return captures
 
 
@@ -104,13 +107,6 @@ def test_without_gstreamer_it_says_how_to_get_it(text: str) -> None:
     assert text in str(raised.value)
 
 
-def test_the_pipeline_of_a_csi_camera_is_jetpacks() -> None:
-    assert csi_pipeline(1) == (
-        "nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM) ! nvvidconv ! video/x-raw,format=BGRx"
-        " ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
-    )
-
-
 def test_a_pipeline_gets_a_sink_unless_it_has_one() -> None:
     assert with_appsink("v4l2src ! jpegdec ! ").startswith("v4l2src ! jpegdec ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true")
     assert with_appsink("v4l2src ! appsink") == "v4l2src ! appsink"
@@ -137,6 +133,26 @@ def test_a_camera_that_is_slow_with_raw_pictures_is_asked_for_compressed_ones(
     opens.append(FakeCapture(bgr(1), properties={cv2.CAP_PROP_FPS: rate}))
     open_camera("0", "camera 0").close()
     assert (cv2.CAP_PROP_FOURCC in opens[0].properties) == is_compressed
+
+
+def test_a_camera_is_asked_for_what_the_address_says_pixels_first(opens: list[FakeCapture]) -> None:
+    opens.append(FakeCapture(bgr(1)))
+    with open_camera("0", "camera 0", CaptureMode((64, 48), Fraction(30000, 1001), "mjpeg")) as source:
+        assert source.info.size_hw == (48, 64)
+    asked = {name: opens[0].properties[name] for name in list(opens[0].properties)[1:]}  # the first one is the buffer's size
+    assert list(asked) == [cv2.CAP_PROP_FOURCC, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS]
+    assert asked[cv2.CAP_PROP_FOURCC] == cv2.VideoWriter.fourcc(*"MJPG") and asked[cv2.CAP_PROP_FPS] == pytest.approx(29.97, abs=0.001)
+
+
+def test_a_camera_that_gives_another_size_than_asked_for_is_refused(opens: list[FakeCapture]) -> None:
+    class Stubborn(FakeCapture):
+        def set(self, what: int, value: float) -> bool:
+            return False
+
+    opens.append(Stubborn(bgr(1), properties={cv2.CAP_PROP_FRAME_WIDTH: 64.0, cv2.CAP_PROP_FRAME_HEIGHT: 48.0}))
+    with pytest.raises(MissingError, match=r"wanted 1920x1080, /dev/video0 gives 64x48; see what it has: v4l2-ctl -d /dev/video0"):
+        open_camera("0", "camera 0", CaptureMode((1920, 1080)))
+    assert opens[0].released == 1
 
 
 @pytest.mark.parametrize("pictures", [(), (None,)])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtseg_edge.errors import UsageError
-from qtseg_edge.runtime.sources.uri import NETWORK_SCHEMES, parse, redacted
+from qtseg_edge.runtime.sources.uri import NETWORK_SCHEMES, CaptureMode, parse, redacted
 
 SECRET = "Zq9Kx7"  # in no other part of an address
 ANY = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
@@ -117,3 +118,44 @@ def test_redacting_takes_no_time_whatever_the_text(text: str) -> None:
     started = time.perf_counter()
     redacted(text[:5000])
     assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "mode"),
+    [
+        ("csi://0?size=1280x720&rate=60", "0", CaptureMode((1280, 720), Fraction(60))),
+        ("v4l2:///dev/video1?rate=29.97", "/dev/video1", CaptureMode(rate=Fraction(30000, 1001))),
+        ("v4l2:///dev/video1?format=yuyv&size=640x480", "/dev/video1", CaptureMode((640, 480), pixels="yuyv")),
+        ("v4l2:///dev/video1", "/dev/video1", CaptureMode()),
+    ],
+)
+def test_a_camera_may_be_asked_for_size_rate_and_form(text: str, value: str, mode: CaptureMode) -> None:
+    uri = parse(text)
+    assert (uri.value, uri.mode, uri.name) == (value, mode, text)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "size",
+        "size=",
+        "size=0x5",
+        "size=640x480x3",
+        "size=-1x5",
+        "rate=0",
+        "rate=1/0",
+        "rate=nan",
+        "rate=1e3",
+        "rate=30&rate=30",
+        "fps=3",
+        "format=nv12",
+        "size=640x480 ! filesink location=x",
+        "rate=30,format=NV12",
+    ],
+)
+def test_what_a_camera_cannot_be_asked_for_is_a_usage_error(query: str) -> None:
+    with pytest.raises(UsageError, match="wanted"):
+        parse(f"v4l2:///dev/video0?{query}")
+    with pytest.raises(UsageError, match="wanted"):
+        parse(f"csi://0?{query or 'format=mjpeg'}")
