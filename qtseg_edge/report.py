@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtseg_edge import __version__
 
 if TYPE_CHECKING:
+    from qtseg_edge.board.watch import BoardState
     from qtseg_edge.export import ExportReport
     from qtseg_edge.export.engine import EngineReport
     from qtseg_edge.export.gate import GateResult
@@ -46,6 +47,7 @@ def run_document(report: RunReport, spec: ModelSpec) -> dict[str, Any]:
         ],
         "outputs": [{"output": sink.name, "written": sink.written, "error": sink.error or None} for sink in snapshot.sinks],
         "latency_ms": {stage: _rounded(asdict(values)) for stage, values in report.stages.items()},
+        "board": snapshot.board and _board_document(snapshot.board),
         "interrupted": report.interrupted,
         "error": None if report.error is None else str(report.error),
     }
@@ -57,6 +59,8 @@ def run_tables(report: RunReport) -> list[Table]:
     outputs = [sink.name for sink in snapshot.sinks if sink.written and not sink.error]  # of the others the error says what is left
     written = f"; written: {', '.join(outputs)}" if outputs else ""
     title = f"{report.frames} frames in {report.seconds:.1f} s, {report.fps:.1f} fps; foreground in {report.foreground_frames}{written}"
+    if snapshot.board and snapshot.board.throttled_by:
+        title += f"; throttled for {snapshot.board.throttled_seconds:.0f} s ({', '.join(snapshot.board.throttled_by)})"
     rows = [
         [stage, *(f"{value:.1f}" for value in (values.mean, values.p50, values.p95, values.p99, values.max))]
         for stage, values in report.stages.items()
@@ -66,6 +70,19 @@ def run_tables(report: RunReport) -> list[Table]:
     if len(snapshot.streams) > 1 or report.dropped or any(stream.status.reopened for stream in snapshot.streams):
         tables.append(_sources_table(snapshot))
     return tables
+
+
+def _board_document(board: BoardState) -> dict[str, Any]:
+    """At the end of the run, and the highest of it; what the machine does not tell is null."""
+    reading = board.reading
+    return {
+        "temperature_celsius": reading and _rounded(reading.temperature_celsius),
+        "hottest_celsius": _rounded(board.hottest_celsius),
+        "watts": reading and reading.watts,
+        "watts_of": None if reading is None or reading.watts is None else reading.power_of,
+        "throttled_seconds": None if reading is None or reading.throttled is None else round(board.throttled_seconds, 1),
+        "throttled_by": list(board.throttled_by),
+    }
 
 
 def _sources_table(snapshot: Snapshot) -> Table:

@@ -118,7 +118,8 @@ def test_a_pc_is_told_by_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_machine_that_shows_nothing_still_has_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     rows = by_name(machine_findings(tmp_path, tmp_path / "absent"))
-    assert {"Python", "JetPack", "CPU", "memory", "disk", "power mode"} == rows.keys()
+    board = {"power mode", "clocks", "temperature", "power draw", "throttling"}
+    assert {"Python", "JetPack", "CPU", "memory", "disk", *board} == rows.keys()
     assert (rows["memory"].state, rows["power mode"].state, rows["disk"].state) == ("none", "none", "broken")
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shutil
-import subprocess
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from qtseg_edge import __version__
+from qtseg_edge.board.nvidia_smi import ask_nvidia_smi
+from qtseg_edge.board.reader import board_reader
+from qtseg_edge.board.reading import BoardReading
 from qtseg_edge.doctor.machine import machine_findings
+from qtseg_edge.jetson.clocks import gpu_clock_folders
 
 _PACKAGES = (
     *("numpy", "opencv-python-headless", "opencv-python", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "onnx"),
@@ -29,15 +31,15 @@ _GPU_FIELDS = {
     "power_limit_w": "power.limit",
     "temperature_c": "temperature.gpu",
 }
-_SECONDS = 20.0
 _QUIET_LOAD = 0.5  # of one core, over the last minute
 
 
 @dataclass(frozen=True)
 class MachineState:
-    """cores: those that this process may use. governor, power_mode, jetpack: "" where there is none. mhz: of each core, now.
+    """cores: those that this process may use. governor, power_mode, clocks, jetpack: "" where there is none. mhz: of each core, now.
 
     load_average: over 1, 5 and 15 minutes, None where the system tells none. gpus: of nvidia-smi, or a Jetson's with its clock alone.
+    clocks: whether a Jetson's are locked. board: before anything was measured, None where nothing tells.
     """
 
     system: str
@@ -52,6 +54,8 @@ class MachineState:
     load_average: tuple[float, float, float] | None
     gpus: tuple[dict[str, Any], ...]
     versions: dict[str, str]
+    clocks: str = ""
+    board: BoardReading | None = None
 
     @property
     def is_quiet(self) -> bool:
@@ -65,6 +69,7 @@ class MachineState:
             f"{self.cpu}{clock}",
             *([f"governor {self.governor}"] if self.governor else []),
             *([f"power mode {self.power_mode}"] if self.power_mode else []),
+            *([f"clocks {self.clocks}"] if self.clocks else []),
             *(str(gpu["name"]) for gpu in self.gpus),
             f"load before {load}",
         ]
@@ -80,6 +85,8 @@ class MachineState:
             "CPU clock": f"{min(self.mhz):.0f} to {max(self.mhz):.0f} MHz" if self.mhz else "",
             "governor": self.governor,
             "power mode": self.power_mode,
+            "clocks": self.clocks,
+            "before": _board_text(self.board),
             "memory": self.memory,
             "JetPack": self.jetpack,
             "load average before": load,
@@ -107,6 +114,8 @@ def machine_state(root: Path = Path("/")) -> MachineState:
         load_average=load,
         gpus=tuple(gpus_of_nvidia_smi(ask_nvidia_smi(tuple(_GPU_FIELDS.values()))) or _jetson_gpus(root)),
         versions={"qtseg-edge": __version__, **_versions()},
+        clocks=found.get("clocks", ""),
+        board=reader.read() if (reader := board_reader(root)) else None,
     )
 
 
@@ -118,19 +127,6 @@ def gpus_of_nvidia_smi(text: str) -> list[dict[str, Any]]:
         if len(values) == len(_GPU_FIELDS):
             found.append({name: _number(value) for name, value in zip(_GPU_FIELDS, values, strict=True)})
     return found
-
-
-def ask_nvidia_smi(fields: tuple[str, ...]) -> str:
-    """A line for each GPU, its values separated by commas and without units; "" where there is no nvidia-smi, or none that answers."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return ""
-    command = [program, f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout if done.returncode == 0 else ""
 
 
 def gpu_bytes_used() -> int | None:
@@ -160,12 +156,19 @@ def _mhz(root: Path) -> tuple[float, ...]:
 
 
 def _jetson_gpus(root: Path) -> list[dict[str, Any]]:
-    found = []
-    for path in sorted((root / "sys/class/devfreq").glob("*/cur_freq")):
-        name = path.parent.name
-        if re.search(r"gpu|ga10b|gv11b|gb10b", name) and (text := _text(path)).isdigit():
-            found.append({"name": f"GPU {name}", "sm_mhz": int(text) / 1e6})
-    return found
+    clocks = [(path.name, _text(path / "cur_freq")) for path in gpu_clock_folders(root)]
+    return [{"name": f"GPU {name}", "sm_mhz": int(hertz) / 1e6} for name, hertz in clocks if hertz.isdigit()]
+
+
+def _board_text(reading: BoardReading | None) -> str:
+    """Such as "tj 52.6 °C, 7.5 W (board), not throttled"."""
+    if reading is None:
+        return ""
+    watts = [] if reading.watts is None else [f"{reading.watts:.1f} W ({reading.power_of})"]
+    throttled: list[str] = []
+    if reading.throttled is not None:
+        throttled = [f"throttled: {', '.join(reading.throttled)}" if reading.throttled else "not throttled"]
+    return ", ".join([*([reading.hottest] if reading.hottest else []), *watts, *throttled])
 
 
 def _versions() -> dict[str, str]:

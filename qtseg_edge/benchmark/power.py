@@ -1,61 +1,74 @@
-"""What the machine draws while a block runs, by the program that tells it: tegrastats on a Jetson, else nvidia-smi for the GPU alone."""
+"""What the machine draws, how warm it gets and what its GPU's clock is while a block runs, by the program that tells it: tegrastats on a
+Jetson, else nvidia-smi for the GPU alone.
+"""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO
+from dataclasses import dataclass
 
-from qtseg_edge.jetson import watts_of_tegrastats
+from qtseg_edge.board.nvidia_smi import follow, gpu_stream_command, parse_gpu
+from qtseg_edge.jetson.tegrastats import parse_tegrastats, watts_of_rails
 
-_EVERY_MS = "100"
+_EVERY_MS = 100
+
+
+@dataclass(frozen=True)
+class Sample:
+    """celsius: of the hottest zone. gpu_mhz: 0 while it is powered off. throttled: by the same line. None and () where it tells nothing."""
+
+    watts: float | None = None
+    celsius: float | None = None
+    gpu_mhz: float | None = None
+    throttled: tuple[str, ...] = ()
 
 
 class PowerMeter:
-    """by: what draws, and who says so. watts_of: the watts of one line of what `command` prints, None for a line without."""
+    """by: what draws, and who says so. sample_of: what one line of what `command` prints says, None for a line that says nothing."""
 
-    def __init__(self, by: str, command: list[str], watts_of: Callable[[str], float | None]) -> None:
+    def __init__(self, by: str, command: list[str], sample_of: Callable[[str], Sample | None]) -> None:
         self.by = by
-        self._command, self._watts_of = command, watts_of
+        self._command, self._sample_of = command, sample_of
 
     @contextmanager
-    def measuring(self) -> Iterator[list[float]]:
-        """The list gets a value about every 100 ms until the block ends."""
-        watts: list[float] = []
+    def measuring(self) -> Iterator[list[Sample]]:
+        """The list gets a sample about every 100 ms until the block ends."""
+        samples: list[Sample] = []
+
+        def take(line: str) -> None:
+            sample = self._sample_of(line)
+            if sample is not None:
+                samples.append(sample)
+
         with subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             assert process.stdout is not None
-            reader = threading.Thread(target=self._read, args=(process.stdout, watts), daemon=True)
-            reader.start()
+            reader = follow(process.stdout, take)
             try:
-                yield watts
+                yield samples
             finally:
                 process.kill()
                 reader.join()
-
-    def _read(self, lines: IO[bytes], watts: list[float]) -> None:
-        for line in lines:
-            value = self._watts_of(line.decode(errors="replace"))
-            if value is not None:
-                watts.append(value)
 
 
 def power_meter(uses_gpu: bool) -> PowerMeter | None:
     """None where nothing tells what a candidate draws: nvidia-smi knows of one that does not use the GPU nothing."""
     if tegrastats := shutil.which("tegrastats"):
-        return PowerMeter("board, by tegrastats", [tegrastats, "--interval", _EVERY_MS], watts_of_tegrastats)
-    if uses_gpu and (nvidia_smi := shutil.which("nvidia-smi")):
-        first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"  # the one that backends use
-        command = [nvidia_smi, "-i", first, "--query-gpu=power.draw", "--format=csv,noheader,nounits", "-lms", _EVERY_MS]
-        return PowerMeter("GPU, by nvidia-smi", command, _watts_of_nvidia_smi)
+        return PowerMeter("board, by tegrastats", [tegrastats, "--interval", str(_EVERY_MS)], _of_tegrastats)
+    if uses_gpu and (command := gpu_stream_command(_EVERY_MS)):
+        return PowerMeter("GPU, by nvidia-smi", command, _of_nvidia_smi)
     return None
 
 
-def _watts_of_nvidia_smi(line: str) -> float | None:
-    try:
-        return float(line)
-    except ValueError:  # "[N/A]"
-        return None
+def _of_tegrastats(line: str) -> Sample | None:
+    stats = parse_tegrastats(line)
+    celsius = max(stats.temperature_celsius.values(), default=None)
+    sample = Sample(watts_of_rails(stats.rails_mw), celsius, max(stats.gpu_mhz, default=None))
+    return None if sample == Sample() else sample
+
+
+def _of_nvidia_smi(line: str) -> Sample | None:
+    gpu = parse_gpu(line)
+    return None if gpu is None else Sample(gpu.watts, gpu.celsius, gpu.sm_mhz, gpu.throttled or ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from qtseg_edge.benchmark.limits import Limit
@@ -64,6 +64,9 @@ def _candidate_document(done: Benchmark, number: int) -> dict[str, Any]:
         "gpu_bytes": result.gpu_bytes,
         "watts": _number(fmean(result.watts)) if result.watts else None,
         "frames_per_joule": _number(result.frames_per_joule),
+        "hottest_celsius": _number(max(result.celsius, default=None)),
+        "gpu_mhz": _number(median(result.gpu_mhz)) if result.gpu_mhz else None,
+        "throttled": result.throttled,
         "reference": result.reference and result.reference.label,
         "pixels_equal": _number(result.pixels_equal),
         "mask_iou": _number(result.mask_iou),
@@ -87,12 +90,16 @@ def benchmark_notes(done: Benchmark) -> list[str]:
     return [*failed, *skipped, *(f"{label}: no limit, {limit}" for label, limit in limits if isinstance(limit, str))]
 
 
+def benchmark_warnings(done: Benchmark) -> list[str]:
+    """Whose times are longer because the machine was throttled while they were taken."""
+    return [f"{result.candidate.label}: {', '.join(result.throttled)}" for result in done.results if result.throttled]
+
+
 def benchmark_markdown(done: Benchmark) -> str:
     """The same tables, and the machine."""
     machine = [f"- {name}: {text}" for name, text in done.machine.rows()]
-    notes = ["Not measured:", "", *(f"- {note}" for note in benchmark_notes(done)), ""]
-    parts = ["# Benchmark", "", *machine, "", *(_markdown(*table) for table in benchmark_tables(done)), *(notes if notes[2:-1] else [])]
-    return "\n".join(parts)
+    notes, warnings = _listed("Not measured:", benchmark_notes(done)), _listed("Throttled while measured:", benchmark_warnings(done))
+    return "\n".join(["# Benchmark", "", *machine, "", *(_markdown(*table) for table in benchmark_tables(done)), *notes, *warnings])
 
 
 def write_benchmark(done: Benchmark, folder: Path) -> None:
@@ -136,6 +143,8 @@ def _quality_table(done: Benchmark, labels: list[str]) -> Table:
         "GPU memory, MB": [_text(result.gpu_bytes and result.gpu_bytes / 1e6, ".0f") for result in done.results],
         "opened in, s": [_text(result.open_seconds, ".2f") for result in done.results],
         "frames/s per W": [_text(result.frames_per_joule, ".2f") for result in done.results],
+        "hottest, \N{DEGREE SIGN}C": [_text(max(result.celsius, default=None), ".1f") for result in done.results],
+        "GPU, MHz": [_text(median(result.gpu_mhz) if result.gpu_mhz else None, ".0f") for result in done.results],
     }
     shown = {name: values for name, values in cells.items() if any(value != "-" for value in values)}
     rows = [[label, *(values[number] for values in shown.values())] for number, label in enumerate(labels)]
@@ -150,6 +159,11 @@ def _rates_table(done: Benchmark) -> Table:
         for rate in done.rates
     ]
     return ["", "by", "p10"], rows, "What the limits are made of: a large matrix product in each precision, a large copy"
+
+
+def _listed(head: str, lines: list[str]) -> list[str]:
+    """Nothing of no lines."""
+    return [head, "", *(f"- {line}" for line in lines), ""] if lines else []
 
 
 def _labels(results: list[Result]) -> list[str]:

@@ -46,7 +46,8 @@ class Result:
     """Of one candidate. engine: what the backend calls itself. error: why it is not, or not wholly, measured; None where it is.
 
     samples: for each of `WAYS`, a list of milliseconds for each round. open_seconds: from the file to the first masks. memory_bytes: of
-    the process, beyond what it held before. gpu_bytes: by how much opening it filled the GPUs. watts: means over its end-to-end blocks.
+    the process, beyond what it held before. gpu_bytes: by how much opening it filled the GPUs. watts: means over its end-to-end blocks;
+    celsius, gpu_mhz: the highest temperature and the median clock in each of them. throttled: why the machine was while it was measured.
     reference: the FP32 candidate that its masks were compared with; pixels_equal, mask_iou: with its masks, 0..1. dice: 0..1.
     """
 
@@ -58,6 +59,9 @@ class Result:
     memory_bytes: int | None = None
     gpu_bytes: int | None = None
     watts: list[float] = field(default_factory=list)
+    celsius: list[float] = field(default_factory=list)
+    gpu_mhz: list[float] = field(default_factory=list)
+    throttled: list[str] = field(default_factory=list)
     reference: Candidate | None = None
     pixels_equal: float | None = None
     mask_iou: float | None = None

@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import resources
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from qtseg_edge.benchmark.accuracy import compare_masks, score_masks
 from qtseg_edge.benchmark.limits import Rate
 from qtseg_edge.benchmark.machine import gpu_bytes_used
-from qtseg_edge.benchmark.power import PowerMeter, power_meter
+from qtseg_edge.benchmark.power import PowerMeter, Sample, power_meter
 from qtseg_edge.benchmark.process import Worker
 from qtseg_edge.benchmark.results import WAYS, Result, Settings, percentile
+from qtseg_edge.board.reader import board_reader
 from qtseg_edge.data import image_files
 from qtseg_edge.errors import QtsegError
 
@@ -35,6 +36,7 @@ class Rounds:
         self._workers: dict[int, Worker] = {}
         self._rates: Worker | None = None
         self._rate_samples: list[tuple[dict[str, Any], list[float]]] = []
+        self._board = board_reader()  # without nvidia-smi: the meter asks it
         self._meters: dict[bool, PowerMeter | None] = {uses_gpu: power_meter(uses_gpu) for uses_gpu in (False, True)}
 
     @property
@@ -110,12 +112,26 @@ class Rounds:
         result, seconds = self.results[index], self._settings.seconds
         meter = self._meters[result.candidate.uses_gpu] if way == "end_to_end" else None
         with ExitStack() as stack:
-            watts = stack.enter_context(meter.measuring()) if meter else []
+            power: list[Sample] = stack.enter_context(meter.measuring()) if meter else []
+            self._throttled_lately()  # by whatever was before
             found = self._workers[index].ask("time", seconds + _BLOCK_SECONDS, what=way, seconds=seconds)
         result.samples[way].append(found["ms"])
         result.memory_bytes = found["bytes"]
-        if watts:
-            result.watts.append(fmean(watts))
+        self._note_power(result, power)
+
+    def _note_power(self, result: Result, samples: list[Sample]) -> None:
+        watts = [sample.watts for sample in samples if sample.watts is not None]
+        celsius = [sample.celsius for sample in samples if sample.celsius is not None]
+        gpu_mhz = [sample.gpu_mhz for sample in samples if sample.gpu_mhz is not None]
+        result.watts += [fmean(watts)] if watts else []
+        result.celsius += [max(celsius)] if celsius else []
+        result.gpu_mhz += [median(gpu_mhz)] if gpu_mhz else []
+        reasons = [reason for sample in samples for reason in sample.throttled]
+        result.throttled = list(dict.fromkeys([*result.throttled, *reasons, *self._throttled_lately()]))
+
+    def _throttled_lately(self) -> tuple[str, ...]:
+        """Since the question before."""
+        return (self._board.read().throttled or ()) if self._board else ()
 
     def _measure_rates(self) -> None:
         seconds = _RATE_SHARE * self._settings.seconds

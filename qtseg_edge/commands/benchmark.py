@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from qtseg_edge.commands.interrupt import interrupt_once
-from qtseg_edge.commands.options import CudaDriver, Json, Trust
+from qtseg_edge.commands.options import CudaDriver, Json, PowerMode, Trust
+from qtseg_edge.commands.power_mode import change_power_mode
 from qtseg_edge.console import notice, print_json, print_tables
 from qtseg_edge.errors import INTERRUPTED, UsageError
 
@@ -41,6 +42,7 @@ def benchmark(
     fail_under_dice: Annotated[float | None, typer.Option(help="Exit code 5 where a Dice (x 100) is lower.", show_default=False)] = None,
     trust: Trust = False,
     cuda_driver: CudaDriver = "auto",
+    power_mode: PowerMode = None,
     as_json: Json = False,
 ) -> None:
     """Compare models on the backends of this machine: latency, throughput, memory and accuracy, beside what the machine could do at best.
@@ -49,7 +51,7 @@ def benchmark(
     """
     from qtseg_edge.benchmark.candidates import Wanted
     from qtseg_edge.benchmark.machine import machine_state
-    from qtseg_edge.benchmark.report import benchmark_document, benchmark_notes, benchmark_tables, write_benchmark
+    from qtseg_edge.benchmark.report import benchmark_document, benchmark_notes, benchmark_tables, benchmark_warnings, write_benchmark
     from qtseg_edge.benchmark.results import Settings
     from qtseg_edge.benchmark.run import benchmark as run_benchmark
     from qtseg_edge.benchmark.run import require
@@ -61,6 +63,7 @@ def benchmark(
     if fail_under_dice is not None and data is None:
         raise UsageError("--fail-under-dice: Dice needs labels: add --data DIR")
     _require_output(output, data)
+    change_power_mode(power_mode)
     machine = machine_state()
     if not machine.is_quiet and machine.load_average:
         notice(f"benchmark: this machine is busy (load average {machine.load_average[0]:.2f}): times are too long, ratios less so")
@@ -73,6 +76,8 @@ def benchmark(
         print_tables(benchmark_tables(done))
         for note in benchmark_notes(done):
             print(f"not measured: {note}")
+        for warning in benchmark_warnings(done):
+            print(f"throttled: {warning}")
     if done.interrupted:
         notice("qtseg-edge: interrupted; above is what was measured until then")
         raise typer.Exit(INTERRUPTED)

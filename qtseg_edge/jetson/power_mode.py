@@ -83,19 +83,19 @@ def set_power_mode(wanted: str, root: Path = Path("/")) -> PowerModeChange:
     before, mode = power_mode(root), _mode_of(wanted, power_modes(root))
     if before is not None and before.number == mode.number:
         return PowerModeChange(before, before)
-    command = f"sudo nvpmodel -m {mode.number}"
+    command, kept = f"sudo nvpmodel -m {mode.number}", before or "an unknown mode"
     said = _said(["-m", str(mode.number)])
     if re.search(r"reboot required", said, re.IGNORECASE):
         raise QtsegError(
-            f"--set-power-mode {wanted}: {mode} needs a reboot, which was declined; still {before}. Change and reboot with: {command}"
+            f"--set-power-mode {wanted}: {mode} needs a reboot, which was declined: still {kept}; change and reboot with: {command}"
         )
     after = power_mode(root)
     if after is not None and after.number == mode.number:
         return PowerModeChange(before, after)
     if os.geteuid() != 0:
-        raise MissingError(f"--set-power-mode {wanted}: only root may change the power mode, left in {before}; change it with: {command}")
+        raise MissingError(f"--set-power-mode {wanted}: only root may change the power mode, left in {kept}; change it with: {command}")
     reason = next((line for line in reversed(said.splitlines()) if line.strip()), "it says nothing")
-    raise QtsegError(f"--set-power-mode {wanted}: nvpmodel left it in {before} ({reason.strip()}); look with: {command}")
+    raise QtsegError(f"--set-power-mode {wanted}: nvpmodel left it in {kept} ({reason.strip()}); try it with: {command}")
 
 
 def _mode_of(wanted: str, modes: list[PowerMode]) -> PowerMode:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from qtseg_edge.board.watch import BoardState
 from qtseg_edge.runtime.frames import SourceStatus
 from qtseg_edge.runtime.results import Result
 from qtseg_edge.runtime.timing import LatencyHistogram
@@ -46,7 +47,9 @@ class SinkSnapshot:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """engine: backend, such as "tensorrt fp16". model: the card's name. latencies: one per name in STAGES, shared, not to be changed."""
+    """engine: backend, such as "tensorrt fp16". model: the card's name. latencies: one per name in STAGES, shared, not to be changed.
+    board: None where this machine tells nothing of itself.
+    """
 
     engine: str
     model: str
@@ -54,11 +57,13 @@ class Snapshot:
     streams: tuple[StreamSnapshot, ...]
     sinks: tuple[SinkSnapshot, ...]
     latencies: dict[str, LatencyHistogram]
+    board: BoardState | None = None
 
     def note(self) -> str:
         """One line for who watches the run: what is wrong, else how old the newest picture is and how many were left out."""
         down = [f"{stream.name}: {stream.status.reason}" for stream in self.streams if not stream.status.up]
         down += [f"{sink.name}: stopped" for sink in self.sinks if sink.error]
+        down += [f"throttled: {', '.join(self.board.throttled)}"] if self.board and self.board.throttled else []
         ages = [stream.age_s for stream in self.streams if stream.status.up and stream.age_s is not None]
         dropped = sum(sum(stream.dropped.values()) for stream in self.streams)
         return "; ".join([*down, *([f"age {max(ages) * 1e3:.0f} ms"] if ages else []), *([f"{dropped} dropped"] if dropped else [])])
@@ -86,10 +91,10 @@ class _Sink:
 
 
 class Monitor:
-    """Every method may be called from any thread."""
+    """Every method may be called from any thread. board: asked at every snapshot."""
 
-    def __init__(self, engine: str, model: str) -> None:
-        self._engine, self._model = engine, model
+    def __init__(self, engine: str, model: str, board: Callable[[], BoardState | None] = lambda: None) -> None:
+        self._engine, self._model, self._board = engine, model, board
         self._started = time.perf_counter()
         self._lock = threading.Lock()
         self._streams: list[_Stream] = []
@@ -145,7 +150,7 @@ class Monitor:
         with self._lock:
             streams = tuple(self._of(stream, now) for stream in self._streams)
             sinks = tuple(SinkSnapshot(sink.name, sink.written, sink.error) for sink in self._sinks)
-        return Snapshot(self._engine, self._model, now - self._started, streams, sinks, self.latencies)
+        return Snapshot(self._engine, self._model, now - self._started, streams, sinks, self.latencies, self._board())
 
     def _of(self, stream: _Stream, now: float) -> StreamSnapshot:
         status = stream.status()

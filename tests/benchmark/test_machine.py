@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from qtseg_edge.benchmark.machine import ask_nvidia_smi, gpu_bytes_used, gpus_of_nvidia_smi, machine_state
-from qtseg_edge.benchmark.power import power_meter
+from qtseg_edge.benchmark.machine import gpu_bytes_used, gpus_of_nvidia_smi, machine_state
+from qtseg_edge.benchmark.power import Sample, power_meter
+from qtseg_edge.board.nvidia_smi import ask_nvidia_smi
 from qtseg_edge.jetson import watts_of_tegrastats
 from tests.benchmark.made import MACHINE
 
@@ -43,21 +45,23 @@ def test_power_is_read_while_a_block_runs(tmp_path: Path, monkeypatch: pytest.Mo
     program(tmp_path, "tegrastats", f'echo "{ORIN_NANO}"; echo noise; echo "{line}"; : > {tmp_path}/said; exec sleep 60', monkeypatch)
     meter = power_meter(uses_gpu=False)
     assert meter is not None and "tegrastats" in meter.by
-    with meter.measuring() as watts:
-        while not (tmp_path / "said").exists() or len(watts) < 2:
-            pass
-    assert watts == pytest.approx([4.91, 6.0])
+    with meter.measuring() as samples:
+        while not (tmp_path / "said").exists() or len(samples) < 2:
+            time.sleep(0.01)
+    assert samples == [Sample(4.91, 48.218, 305), Sample(6.0, 48.218, 305)]
 
 
 def test_the_power_of_a_gpu_is_of_no_use_for_what_runs_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program(tmp_path, "nvidia-smi", 'echo "[N/A]"; echo 312.50; exec sleep 60', monkeypatch)
+    script = """case "$*" in *event_reasons*) echo 'Field "clocks_event_reasons.active" is not a valid field to query.'; exit 2;; esac
+        echo "[N/A], [N/A], [N/A], [N/A]"; echo "84, 312.50, 1410, 0x0000000000000024"; case "$*" in *-lms*) exec sleep 60;; esac"""
+    program(tmp_path, "nvidia-smi", script, monkeypatch)
     assert power_meter(uses_gpu=False) is None
     meter = power_meter(uses_gpu=True)
-    assert meter is not None
-    with meter.measuring() as watts:
-        while not watts:
-            pass
-    assert watts == [312.5]
+    assert meter is not None, "a driver before R535 is asked by its own names"
+    with meter.measuring() as samples:
+        while not samples:
+            time.sleep(0.01)
+    assert samples == [Sample(312.5, 84, 1410, ("GPU over temperature",))]
 
 
 def test_nothing_tells_the_power_of_most_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from qtseg_edge.board.watch import BoardState
 from qtseg_edge.runtime.monitor import Monitor, Snapshot
 from qtseg_edge.runtime.timing import LatencyHistogram
 from qtseg_edge.runtime.web.status import unique
@@ -39,6 +40,8 @@ class Metrics(Collector):
         yield GaugeMetricFamily("qtseg_edge_uptime_seconds", "Since the run began.", value=snapshot.uptime_s)
         yield from _of_streams(snapshot)
         yield from _of_sinks(snapshot)
+        if snapshot.board is not None:
+            yield from _of_board(snapshot.board)
         yield _histogram("qtseg_edge_inference_latency_seconds", "One call of the engine.", snapshot.latencies["infer"])
         yield _histogram("qtseg_edge_end_to_end_latency_seconds", "Capture to written, per output.", snapshot.latencies["end to end"])
 
@@ -73,6 +76,25 @@ def _of_sinks(snapshot: Snapshot) -> Iterator[Metric]:
         up.add_metric([name], not sink.error)
         written.add_metric([name], sink.written)
     yield from (up, written)
+
+
+def _of_board(board: BoardState) -> Iterator[Metric]:
+    """What the machine does not tell, or has not told lately, is left out: 0 would be a figure."""
+    reading = board.reading
+    if reading is None:
+        return
+    temperature = GaugeMetricFamily("qtseg_edge_device_temperature_celsius", "By thermal zone.", labels=["zone"])
+    for zone, celsius in sorted(reading.temperature_celsius.items()):
+        temperature.add_metric([zone], celsius)
+    yield temperature
+    if reading.watts is not None:
+        power = GaugeMetricFamily("qtseg_edge_device_power_watts", "Drawn now, by the whole board or the GPU alone.", labels=["of"])
+        power.add_metric([reading.power_of], reading.watts)
+        yield power
+    if reading.throttled is not None:
+        text = "1 while heat or the power supply make it slower than its power mode, and for some seconds after."
+        yield GaugeMetricFamily("qtseg_edge_device_throttled", text, value=bool(board.throttled))
+        yield CounterMetricFamily("qtseg_edge_device_throttled_seconds", "Of this run.", value=board.throttled_seconds)
 
 
 def _histogram(name: str, text: str, latencies: LatencyHistogram) -> Metric:
