@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from qtseg_edge.commands.interrupt import interrupt_once
-from qtseg_edge.commands.options import CudaDriver, Device, Json, Model, Trust
+from qtseg_edge.commands.options import CudaDriver, Device, Json, Model, PowerMode, Trust
+from qtseg_edge.commands.power_mode import change_power_mode
 from qtseg_edge.console import OnProgress, notice, print_json, print_tables, progress
 from qtseg_edge.errors import INTERRUPTED, UsageError
 from qtseg_edge.spec import NOTICE
@@ -58,6 +59,7 @@ def run(
     ] = "software",
     trust: Trust = False,
     cuda_driver: CudaDriver = "auto",
+    power_mode: PowerMode = None,
     as_json: Json = False,
 ) -> None:
     """Put the mask on video, live or from files, on an image or a folder of images.
@@ -65,6 +67,7 @@ def run(
     Without --output the overlay of a file is written to NAME-overlay.mp4 (or .png, of a single image) in the current folder. Several
     sources share one engine; their files are numbered: out-1.mp4, out-2.mp4.
     """
+    from qtseg_edge.board.watch import watching
     from qtseg_edge.report import run_document, run_tables
     from qtseg_edge.runtime import Pipeline, open_backend, open_source
     from qtseg_edge.runtime.monitor import Monitor
@@ -81,8 +84,10 @@ def run(
     with ExitStack() as stack:
         sources = [stack.enter_context(open_source(text, live, notice)) for text in texts]
         _require_one_pace(sources, realtime)
+        change_power_mode(power_mode)  # when nothing that the user typed can be wrong any more
         backend = stack.enter_context(open_backend(model, device, trust=trust, cuda_driver=cuda_driver))
-        monitor, notifier = Monitor(backend.name, backend.spec.card.name), Notifier()
+        board = stack.enter_context(watching(lambda line: notice(f"qtseg-edge: {line}")))
+        monitor, notifier = Monitor(backend.name, backend.spec.card.name, board), Notifier()
         web = stack.enter_context(web_server(output or [], monitor) or nullcontext())
         with progress("run", "frames", _total(sources, max_frames)) as advance:
             streams = open_streams(sources, backend, output or [], options, web)  # last, because it is the pipeline that ends them
