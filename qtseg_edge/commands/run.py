@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -22,8 +23,14 @@ if TYPE_CHECKING:
     from qtseg_edge.runtime.systemd import Notifier
 
 _NOTE_EVERY_SECONDS = 0.5
-_SOURCES = "A path, a directory of images, a quoted pattern, 0, v4l2://, csi://, gst://, rtsp://, http(s):// or testsrc://; repeatable."
-_OUTPUTS = "out.mp4, masks/, out.jsonl, out.events.jsonl, out.coco.json, web://127.0.0.1:8080, display://, rtsp:// or null://; repeatable."
+_SOURCES = (
+    "A path, a directory of images, a quoted pattern, 0, v4l2://, csi://, gst://, rtsp://, http(s):// or testsrc://; "
+    "@FILE for the lines of FILE; repeatable."
+)
+_OUTPUTS = (
+    "out.mp4, recordings/?segment=10min&keep=50GB&days=30, masks/, out.jsonl, out.events.jsonl, out.coco.json, web://127.0.0.1:8080, "
+    "display://, rtsp:// or null://; {start} in a name is the time, @FILE the lines of FILE; repeatable."
+)
 
 
 def run(
@@ -77,7 +84,7 @@ def run(
     from qtseg_edge.runtime.systemd import Notifier
     from qtseg_edge.runtime.web import web_server
 
-    texts = _sources(video, camera, source or [])
+    texts, outputs = _sources(video, camera, _from_files(source, "--source")), _from_files(output, "--output")
     live = LiveOptions(realtime, stall_timeout, restarts, rtsp_transport, every=policy == "all", decoder=decoder)
     options = StreamOptions(threshold, policy, temporal, parse_roi(roi))
     interrupt_once()
@@ -88,9 +95,9 @@ def run(
         backend = stack.enter_context(open_backend(model, device, trust=trust, cuda_driver=cuda_driver))
         board = stack.enter_context(watching(lambda line: notice(f"qtseg-edge: {line}")))
         monitor, notifier = Monitor(backend.name, backend.spec.card.name, board), Notifier()
-        web = stack.enter_context(web_server(output or [], monitor) or nullcontext())
+        web = stack.enter_context(web_server(outputs, monitor) or nullcontext())
         with progress("run", "frames", _total(sources, max_frames)) as advance:
-            streams = open_streams(sources, backend, output or [], options, web)  # last, because it is the pipeline that ends them
+            streams = open_streams(sources, backend, outputs, options, web, notice)  # last, because it is the pipeline that ends them
             notice(f"{backend.spec.card.name} on {backend.name}. {NOTICE}{'' if web is None else f' Look at http://{web.address}'}")
             pipeline = Pipeline(
                 streams,
@@ -119,6 +126,23 @@ def _sources(video: str | None, camera: int | None, sources: list[str]) -> list[
     if not texts:
         raise UsageError("run: wanted --video FILE, --camera N or --source URI; try it with: qtseg-edge run --source testsrc:// -o null://")
     return texts
+
+
+def _from_files(texts: list[str] | None, option: str) -> list[str]:
+    """`@FILE` stands for the lines of FILE: a password in an address is then on no command line, which every user may read."""
+    return [line for text in texts or [] for line in (_lines(Path(text[1:]), option) if text.startswith("@") else [text])]
+
+
+def _lines(path: Path, option: str) -> list[str]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not text"
+        raise UsageError(f"{option} @{path}: cannot be read ({reason}); wanted a file of addresses, one in each line") from error
+    found = [line for line in lines if line and not line.startswith("#")]
+    if not found:
+        raise UsageError(f"{option} @{path}: holds no address; wanted one in each line")
+    return found
 
 
 def _total(sources: Sequence[Source], most: int | None) -> int | None:

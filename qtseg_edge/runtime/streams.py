@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +15,7 @@ from qtseg_edge.runtime.handoff import Policy
 from qtseg_edge.runtime.lane import Stream
 from qtseg_edge.runtime.roi.area import Roi
 from qtseg_edge.runtime.segmenter import Segmenter
-from qtseg_edge.runtime.sinks import default_output, for_stream, open_sinks
+from qtseg_edge.runtime.sinks import default_output, for_start, for_stream, open_sinks
 from qtseg_edge.runtime.temporal.filter import TemporalFilter
 
 if TYPE_CHECKING:
@@ -37,14 +38,21 @@ class StreamOptions:
 
 
 def open_streams(
-    sources: Sequence[Source], backend: Backend, outputs: Sequence[str], options: StreamOptions, web: WebServer | None = None
+    sources: Sequence[Source],
+    backend: Backend,
+    outputs: Sequence[str],
+    options: StreamOptions,
+    web: WebServer | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> list[Stream]:
     """One stream per source, each with its own of the `outputs` (`for_stream`), by default its overlay as a file. The sources stay the
-    caller's; the outputs belong to the run. Opens all of them, or none. web: shows the streams that have an output `web://`. Raises
-    what `Segmenter` and `open_sinks` raise, and UsageError where images are to be filtered as if they were video.
+    caller's; the outputs belong to the run. Opens all of them, or none. web: shows the streams that have an output `web://`. note: is told
+    of recordings that are removed. Raises what `Segmenter` and `open_sinks` raise, and UsageError where images are to be filtered as if
+    they were video.
     """
     inputs = tuple(file for source in sources for file in source.info.files)
     streams: list[Stream] = []
+    started = datetime.now(timezone.utc)
     try:
         for number, source in enumerate(sources):
             info = replace(source.info, files=inputs)  # no output may take the place of any of them
@@ -55,9 +63,9 @@ def open_streams(
             segmenter = Segmenter(backend, options.threshold, options.roi)
             hysteresis = options.temporal == "hysteresis" or (options.temporal is None and not info.images)
             temporal = TemporalFilter(backend.spec.classes, segmenter.cut, hysteresis)
-            texts = [for_stream(text, number, len(sources)) for text in outputs or [default_output(info)]]
+            texts = [for_stream(for_start(text, started), number, len(sources)) for text in outputs or [default_output(info)]]
             view = None if web is None else partial(web.view, stream=number, card=backend.spec.card, threshold=segmenter.threshold)
-            streams.append(Stream(source, segmenter, temporal, open_sinks(texts, info, view), options.policy))
+            streams.append(Stream(source, segmenter, temporal, open_sinks(texts, info, view, note), options.policy))
     except BaseException:
         for stream in streams:
             for sink in stream.sinks:

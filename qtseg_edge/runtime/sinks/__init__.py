@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 
 from qtseg_edge.errors import MissingError, UsageError
@@ -13,13 +14,28 @@ from qtseg_edge.runtime.sinks.base import NullSink, Sink
 from qtseg_edge.runtime.sinks.coco import CocoFile
 from qtseg_edge.runtime.sinks.json_lines import JsonLines
 from qtseg_edge.runtime.sinks.pictures import MaskFolder, PictureFile
+from qtseg_edge.runtime.sinks.retention import parse_retention, split_query
+from qtseg_edge.runtime.sinks.segment_list import STAMP, Note
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv"})
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 _NULL, _DISPLAY, _RTSP, _WEB = "null://", "display://", "rtsp://", "web://"
 WebView = Callable[[SourceInfo], Sink]  # a view of the run's web server (`WebServer.view`)
 _EVENTS, _COCO = ".events.jsonl", ".coco.json"
-_WANTED = "wanted out.mp4, out.png, masks/, out.jsonl, out.events.jsonl, out.coco.json, display://, web://, rtsp:// or null://"
+_START = "{start}"
+_WANTED = (
+    "wanted out.mp4, recordings/?segment=10min, out.png, masks/, out.jsonl, out.events.jsonl, out.coco.json, "
+    "display://, web://, rtsp:// or null://"
+)
+
+
+def for_start(text: str, now: datetime) -> str:
+    """The output of a run that starts now: `{start}.events.jsonl` -> `20261125T081500Z.events.jsonl`, so that every start has its own."""
+    return text if _is_address(text) else text.replace(_START, now.astimezone(timezone.utc).strftime(STAMP))
+
+
+def _silent(text: str) -> None:
+    """Whoever opens an output by hand need not listen."""
 
 
 def default_output(info: SourceInfo) -> str:
@@ -43,6 +59,9 @@ def for_stream(text: str, number: int, count: int) -> str:
     if text.startswith(_RTSP):
         address, query, rest = text.partition("?")
         return f"{address.rstrip('/')}-{number + 1}{query}{rest}"
+    segments = split_query(text)
+    if segments is not None:
+        return f"{Path(segments[0]) / str(number + 1)}/?{segments[1]}"
     path = Path(text)
     if text.endswith(("/", os.sep)) or path.is_dir():
         return f"{path / str(number + 1)}/"
@@ -51,8 +70,8 @@ def for_stream(text: str, number: int, count: int) -> str:
     return str(path.with_name(f"{stem}-{number + 1}{path.name[len(stem) :]}"))
 
 
-def open_sinks(texts: list[str], info: SourceInfo, web: WebView | None = None) -> list[Sink]:
-    """Open all of them, or none. web: opens `web://`.
+def open_sinks(texts: list[str], info: SourceInfo, web: WebView | None = None, note: Note = _silent) -> list[Sink]:
+    """Open all of them, or none. web: opens `web://`. note: is told of files that are removed, because the user has asked for it.
 
     Raises what `open_sink` does, and UsageError where an output would replace an input or another one.
     """
@@ -61,7 +80,7 @@ def open_sinks(texts: list[str], info: SourceInfo, web: WebView | None = None) -
     sinks: list[Sink] = []
     try:
         for text in texts:
-            sinks.append(open_sink(text, info, web))
+            sinks.append(open_sink(text, info, web, note))
     except BaseException:
         for sink in sinks:
             sink.abandon()
@@ -69,12 +88,19 @@ def open_sinks(texts: list[str], info: SourceInfo, web: WebView | None = None) -
     return sinks
 
 
-def open_sink(text: str, info: SourceInfo, web: WebView | None = None) -> Sink:
+def open_sink(text: str, info: SourceInfo, web: WebView | None = None, note: Note = _silent) -> Sink:
     """text: an output as the user typed it. Raises UsageError (unknown kind), MissingError, QtsegError (not writable, no server)."""
     if not text:
         raise UsageError(f"--output: is empty; {_WANTED}")
     if _is_address(text):
         return _open_address(text, info, web)
+    segments = split_query(text)
+    if segments is not None:
+        retention = parse_retention(segments[1], text)
+        _require_av("writing video")
+        from qtseg_edge.runtime.sinks.segments import Segments
+
+        return Segments(Path(segments[0]), info, retention, note)
     path = Path(text)
     if text.endswith(("/", os.sep)) or path.is_dir():
         return MaskFolder(path, info)
@@ -132,14 +158,19 @@ def _require_own_place(text: str, texts: list[str], files: tuple[Path, ...]) -> 
         if text != _NULL and texts.count(text) > 1:
             raise UsageError("--output: the same address is given twice; leave one out")
         return
-    path = Path(text)
-    if sum(Path(other).resolve() == path.resolve() for other in texts if not _is_address(other)) > 1:
+    path = _place(text)
+    if sum(_place(other).resolve() == path.resolve() for other in texts if not _is_address(other)) > 1:
         raise UsageError(f"--output {text}: is given twice; leave one out")
     if path.is_file() and any(path.samefile(file) for file in files):
         raise UsageError(f"--output {text}: is the input itself; give another name")
     inside = [file for file in files if file.suffix.lower() == ".png" and path.is_dir() and path.samefile(file.parent)]
     if inside:
         raise UsageError(f"--output {text}: its masks would replace the input {inside[0].name}; give another folder")
+
+
+def _place(text: str) -> Path:
+    segments = split_query(text)
+    return Path(text if segments is None else segments[0])
 
 
 def _in_folder(path: Path) -> Path:

@@ -34,19 +34,20 @@ class VideoFile(Sink):
     """The overlay as a video. It takes its name when it ends, with every frame that reached the disk.
 
     A crash or a power cut leaves `NAME.recording.mp4`, which plays and lacks the last seconds (docs of `Recording`). A frame of another
-    size than the first is scaled to fit; a further source goes on where the one before ended.
+    size than the first is scaled to fit; a further source goes on where the one before ended. begins: `Frame.time` of the first frame, from
+    which the video's own time counts.
     """
 
     needs_picture = True
 
-    def __init__(self, path: Path, info: SourceInfo) -> None:
+    def __init__(self, path: Path, info: SourceInfo, begins: Fraction = Fraction(0)) -> None:
         self.name = str(path)
         self._info = info
         self._time_base = max(info.time_base, _FINEST_TIME_BASE)
         self._encoder: H264Encoder | None = None
         self._source: str | None = None
-        self._offset, self._last_pts = Fraction(0), -1
-        self._last_time = self._last_step = Fraction(0)  # of the frame before, and how long it was shown
+        self._offset, self._last_pts = -begins, -1
+        self._last_time, self._last_step = begins, Fraction(0)  # of the frame before, and how long it was shown
         self._muxed = self._kept = 0  # packets given to the container, and on the disk
         self._kept_until = Fraction(0)
         self._is_broken = False  # a fragment is missing: what the muxer writes after it fits no more
@@ -58,6 +59,16 @@ class VideoFile(Sink):
         except FFmpegError as error:
             self._recording.discard()
             raise unwritable(path, error) from error
+
+    @property
+    def duration_s(self) -> float:
+        """Of what was given to it: where the next frame would begin."""
+        return float(self._last_pts * self._time_base + (self._last_step or 1 / self._info.rate))
+
+    @property
+    def bytes_written(self) -> int:
+        """On the disk; what is encoded and not yet there comes later."""
+        return self._recording.size
 
     def write(self, result: Result) -> None:
         picture = result.picture
