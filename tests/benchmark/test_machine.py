@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,39 +9,18 @@ import pytest
 from qtseg_edge.benchmark.machine import gpu_bytes_used, gpus_of_nvidia_smi, machine_state
 from qtseg_edge.benchmark.power import Sample, power_meter
 from qtseg_edge.board.nvidia_smi import ask_nvidia_smi
-from qtseg_edge.jetson import watts_of_tegrastats
 from tests.benchmark.made import MACHINE
+from tests.jetson.boards import orin_nano, program
+from tests.jetson.recorded import ORIN_NANO
 
-ORIN_NANO = (
-    "09-24-2024 10:40:59 RAM 2448/7620MB (lfb 4x1MB) SWAP 0/3810MB (cached 0MB) CPU [0%@729,2%@729,0%@729,1%@729,0%@729,0%@729] "
-    "EMC_FREQ 0%@2133 GR3D_FREQ 0%@[305] cpu@47.656C soc2@46.5C gpu@47.343C tj@48.218C soc1@48.218C "
-    "VDD_IN 4910mW/4890mW VDD_CPU_GPU_CV 547mW/540mW VDD_SOC 1411mW/1400mW"
-)
-AGX_ORIN = (
-    "RAM 5013/62841MB (lfb 13x4MB) CPU [1%@729,off,off] GR3D_FREQ 0% cpu@42.5C tj@44C "
-    "VDD_GPU_SOC 3201mW/3201mW VDD_CPU_CV 400mW/500mW VIN_SYS_5V0 3932mW/3900mW NC 0mW/0mW VDDQ_VDD2_1V8AO 302mW/302mW NC 0mW/0mW"
-)
-THOR = "RAM 8000/125000MB CPU [0%@972] VDD_GPU 0mW/0mW VDD_CPU_SOC_MSS 6510mW/6510mW VIN_SYS_5V0 6520mW/6520mW VIN 26312mW/25900mW"
 H100 = "NVIDIA H100 80GB HBM3, 550.54.15, P0, 1980, 2619, 1980, 700.00, 34\n"
-
-
-def program(folder: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = folder / name
-    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
-    path.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-
-
-@pytest.mark.parametrize(
-    ("line", "watts"), [(ORIN_NANO, 4.91), (AGX_ORIN, 7.533), (THOR, 26.312), ("RAM 1/2MB CPU [0%@729]", None), ("", None)]
-)
-def test_tegrastats_tells_what_the_whole_board_draws(line: str, watts: float | None) -> None:
-    assert watts_of_tegrastats(line) == (watts if watts is None else pytest.approx(watts))
 
 
 def test_power_is_read_while_a_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = ORIN_NANO.replace("VDD_IN 4910", "VDD_IN 6000")
-    program(tmp_path, "tegrastats", f'echo "{ORIN_NANO}"; echo noise; echo "{line}"; : > {tmp_path}/said; exec sleep 60', monkeypatch)
+    program(
+        tmp_path / "bin", "tegrastats", f'echo "{ORIN_NANO}"; echo noise; echo "{line}"; : > {tmp_path}/said; exec sleep 60', monkeypatch
+    )
     meter = power_meter(uses_gpu=False)
     assert meter is not None and "tegrastats" in meter.by
     with meter.measuring() as samples:
@@ -54,7 +32,7 @@ def test_power_is_read_while_a_block_runs(tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_power_of_a_gpu_is_of_no_use_for_what_runs_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = """case "$*" in *event_reasons*) echo 'Field "clocks_event_reasons.active" is not a valid field to query.'; exit 2;; esac
         echo "[N/A], [N/A], [N/A], [N/A]"; echo "84, 312.50, 1410, 0x0000000000000024"; case "$*" in *-lms*) exec sleep 60;; esac"""
-    program(tmp_path, "nvidia-smi", script, monkeypatch)
+    program(tmp_path / "bin", "nvidia-smi", script, monkeypatch)
     assert power_meter(uses_gpu=False) is None
     meter = power_meter(uses_gpu=True)
     assert meter is not None, "a driver before R535 is asked by its own names"
@@ -89,11 +67,11 @@ def test_gpus_are_told_by_nvidia_smi() -> None:
 def test_the_memory_in_use_is_that_of_all_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert gpu_bytes_used() is None
-    program(tmp_path, "nvidia-smi", "echo 100; echo 28", monkeypatch)
+    program(tmp_path / "bin", "nvidia-smi", "echo 100; echo 28", monkeypatch)
     assert gpu_bytes_used() == 128 << 20
-    program(tmp_path, "nvidia-smi", "echo '[N/A]'", monkeypatch)
+    program(tmp_path / "bin", "nvidia-smi", "echo '[N/A]'", monkeypatch)
     assert gpu_bytes_used() is None
-    program(tmp_path, "nvidia-smi", "echo broken; exit 9", monkeypatch)
+    program(tmp_path / "bin", "nvidia-smi", "echo broken; exit 9", monkeypatch)
     assert (ask_nvidia_smi(("name",)), gpu_bytes_used()) == ("", None)
 
 
@@ -122,6 +100,15 @@ def test_a_virtual_machine_tells_its_clock_and_no_governor(tmp_path: Path) -> No
     state = machine_state(tmp_path)
     assert (state.mhz, state.governor) == ((2445.4, 2400.0), "")
     assert "2445 MHz" in state.line()
+
+
+def test_the_state_of_a_jetson_has_its_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    state = machine_state(orin_nano(tmp_path))
+    assert (state.power_mode, state.clocks) == ("15W", "follow the load: CPU 730 to 1510 MHz, GPU 306 to 625 MHz")
+    assert dict(state.rows())["before"] == "tj 48.2 °C, 5.0 W (board), not throttled"
+    assert state.board is not None and state.board.temperature_celsius["gpu"] == 47.343
+    assert "power mode 15W; clocks follow the load" in state.line()
 
 
 @pytest.mark.parametrize(("load", "quiet"), [((0.2, 3.0, 3.0), True), ((0.8, 0.0, 0.0), False), (None, True)])
