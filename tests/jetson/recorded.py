@@ -39,7 +39,8 @@ THOR_R39 = (
 # Built after the two above and "tegrastats Utility": Thor under load, load and clocks of the GPU in one, a core off.
 THOR_LOADED = (
     "08-08-2026 21:00:39 RAM 8353/125749MB (lfb 31x4MB) CPU [90%@2601,75%@2601,off,7%@2601] EMC_FREQ 34%@4266 "
-    "GR3D_FREQ 87%@[1574,1574,1574] cpu@58.25C/61.75C tj@66.625C/66.625C gpu@56.937C/66.625C VDD_GPU 37939mW/8660mW/37939mW VIN 124486mW/36487mW/124486mW"
+    "GR3D_FREQ 87%@[1574,1574,1574] cpu@58.25C/61.75C tj@66.625C/66.625C gpu@56.937C/66.625C "
+    "VDD_GPU 37939mW/8660mW/37939mW VIN 124486mW/36487mW/124486mW"
 )
 
 # `nvpmodel -q` of Orin Nano, AGX Orin and Thor.
