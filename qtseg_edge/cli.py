@@ -20,6 +20,8 @@ from qtseg_edge.commands.calibrate import calibrate
 from qtseg_edge.commands.doctor import doctor
 from qtseg_edge.commands.evaluate import evaluate
 from qtseg_edge.commands.export import export
+from qtseg_edge.commands.export_deepstream import export_deepstream
+from qtseg_edge.commands.export_triton import export_triton
 from qtseg_edge.commands.inspect import inspect
 from qtseg_edge.commands.prepare import prepare
 from qtseg_edge.commands.run import run
@@ -99,7 +101,20 @@ def _options(
     """Options before the command."""
 
 
-for _command in (run, export, calibrate, build_engine, evaluate, benchmark, train, prepare, inspect, doctor):
+for _command in (
+    run,
+    export,
+    calibrate,
+    build_engine,
+    evaluate,
+    benchmark,
+    train,
+    prepare,
+    export_triton,
+    export_deepstream,
+    inspect,
+    doctor,
+):
     app.command()(_exit_codes(_command))
 
 
