@@ -21,6 +21,7 @@ from qtseg_edge.doctor.machine import machine_findings
 from qtseg_edge.doctor.software import software_findings
 from qtseg_edge.doctor.vendors import build_flag
 from qtseg_edge.errors import MissingError
+from tests.jetson.boards import orin_nano, program, thor
 
 ROOT = Path(__file__).parents[1]
 VENDORS = ("av", "onnxruntime", "openvino", "torch", "onnx", "cuda", "pycuda", "tensorrt", "tensorrt_rtx")
@@ -113,6 +114,35 @@ def test_a_pc_is_told_by_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     write(tmp_path, governor, "performance\n")
     assert by_name(machine_findings(tmp_path))["power mode"].cure == ""
     assert f"GiB free in {tmp_path}" in rows["disk"].found
+
+
+def test_a_jetson_shows_its_clocks_heat_power_and_throttling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    rows = by_name(machine_findings(orin_nano(tmp_path)))
+    assert rows["power mode"].found == "15W"
+    assert rows["power mode"].cure == "this board also has 1 (25W), 2 (MAXN_SUPER), 3 (7W); take one: sudo nvpmodel -m NUMBER"
+    assert rows["clocks"].found == "follow the load: CPU 730 to 1510 MHz, GPU 306 to 625 MHz" and rows["clocks"].cure.endswith(
+        "sudo jetson_clocks"
+    )
+    assert (rows["temperature"].found, rows["power draw"].found) == ("cpu 47.7, gpu 47.3, soc0 46.0, tj 48.2 °C", "5.0 W, board")
+    assert rows["throttling"].found == "not now; since the start 27 x instantaneous over-current" and rows["throttling"].cure
+    write(tmp_path, "sys/class/thermal/cooling_device3/cur_state", "2\n")
+    hot = by_name(machine_findings(tmp_path))["throttling"]
+    assert (hot.state, hot.found.split(";")[0]) == ("broken", "gpu over temperature") and "cooling" in hot.cure
+
+
+def test_a_jetson_at_its_full_mode_and_clocks_needs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    rows = by_name(machine_findings(thor(tmp_path)))
+    assert (rows["power mode"].found, rows["clocks"].found) == ("MAXN", "locked: CPU 2601 MHz, GPU 1575 MHz")
+    assert rows["throttling"].found == "not now" and rows["power draw"].found == "21.0 W, board"
+    assert not any(rows[name].cure for name in ("power mode", "clocks", "temperature", "power draw", "throttling"))
+
+
+def test_the_gpu_of_a_pc_is_asked_of_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "bin", "nvidia-smi", 'echo "61, 312.50, 1980, 0x0000000000000000"', monkeypatch)
+    rows = by_name(machine_findings(tmp_path))
+    assert [rows[name].found for name in ("temperature", "power draw", "throttling")] == ["gpu 61.0 °C", "312.5 W, GPU", "not now"]
 
 
 def test_a_machine_that_shows_nothing_still_has_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

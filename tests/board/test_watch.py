@@ -46,10 +46,9 @@ def test_a_scrape_tells_temperature_power_and_throttling(tmp_path: Path) -> None
         assert server is not None
         with server:
             samples = scraped(server.address)
+            celsius = {"cpu": 47.656, "gpu": 47.343, "soc0": 46, "tj": 48.218}
             assert samples == {
-                **{
-                    f"temperature_celsius {zone}": value for zone, value in (("cpu", 47.656), ("gpu", 47.343), ("soc0", 46), ("tj", 48.218))
-                },
+                **{f"temperature_celsius {zone}": value for zone, value in celsius.items()},
                 "power_watts board": pytest.approx(4.984),
                 "throttled": 0,
                 "throttled_seconds_total": 0,
