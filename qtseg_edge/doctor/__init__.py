@@ -9,6 +9,8 @@ from typing import Any
 from qtseg_edge.doctor.asking import ask_all
 from qtseg_edge.doctor.choice import Choice, auto_choices, can_run
 from qtseg_edge.doctor.findings import Finding
+from qtseg_edge.doctor.installation import installation_findings
+from qtseg_edge.doctor.interpreter import this_interpreter
 from qtseg_edge.doctor.machine import machine_findings
 from qtseg_edge.doctor.software import software_findings
 from qtseg_edge.errors import MissingError
@@ -34,7 +36,8 @@ class Diagnosis:
 def diagnose(root: Path = Path("/")) -> Diagnosis:
     """Some seconds: every package is loaded once, in a process of its own. root: where the file system begins."""
     answers = ask_all()
-    findings = [*machine_findings(root), *software_findings(answers, is_jetson=bool(l4t_release(root)))]
+    installation = installation_findings(answers, this_interpreter(root))
+    findings = [*machine_findings(root), *installation, *software_findings(answers, is_jetson=bool(l4t_release(root)))]
     return Diagnosis(findings, auto_choices(answers), can_run(answers))
 
 

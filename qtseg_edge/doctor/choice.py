@@ -8,7 +8,6 @@ from typing import Any
 
 from qtseg_edge.doctor.asking import Answer
 from qtseg_edge.errors import QtsegError
-from qtseg_edge.runtime.devices import auto_device
 
 _KINDS = {".onnx": "an .onnx file", ".safetensors": "a checkpoint", ".engine": "an engine"}
 _FOR_ONNX = ("openvino", "onnxruntime")
@@ -40,6 +39,8 @@ def can_run(answers: Mapping[str, Answer]) -> bool:
 
 
 def _choice(suffix: str, kind: str, answers: Mapping[str, Answer]) -> Choice:
+    from qtseg_edge.runtime.devices import auto_device  # not before OpenCV is known to load: the runtime needs it
+
     try:
         device = auto_device(suffix)
     except QtsegError as error:

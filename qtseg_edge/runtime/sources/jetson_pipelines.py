@@ -15,12 +15,10 @@ from typing import Literal
 from urllib.parse import quote, unquote
 
 from qtseg_edge.errors import MissingError, QtsegError, UsageError
+from qtseg_edge.jetson.generation import Generation, generation_of
 from qtseg_edge.runtime.sources.uri import ANY_MODE, CaptureMode
 
-Generation = Literal["orin", "thor"]
 Codec = Literal["h264", "h265"]
-# By the name of the chip, which every carrier board has in its device tree.
-_CHIPS: dict[str, Generation] = {"nvidia,tegra234": "orin", "nvidia,tegra264": "thor"}
 _DEMUXERS = {"mp4": "qtdemux", "mkv": "matroskademux"}
 _TO_BGR = "videoconvert ! video/x-raw,format=BGR"
 _FROM_NVMM = f"nvvidconv ! video/x-raw,format=BGRx ! {_TO_BGR}"
@@ -79,15 +77,6 @@ def pipeline(wanted: CsiCamera | UsbCamera | RtspStream | VideoFile, generation:
         return f"{_rtsp_source(wanted)} ! {wanted.codec}parse ! {_DECODER} ! {_FROM_NVMM} ! {_NEWEST}"
     source = f"filesrc location={_escaped(str(wanted.path.absolute()))} ! {_DEMUXERS[wanted.container]}"
     return f"{source} ! {wanted.codec}parse ! {_DECODER} ! {_FROM_NVMM} ! {_EVERY}"
-
-
-def generation_of(root: Path = Path("/")) -> Generation | None:
-    """None: no Jetson of these. root: where the file system begins."""
-    try:
-        chips = (root / "proc" / "device-tree" / "compatible").read_text(encoding="utf-8", errors="replace").split("\0")
-    except OSError:
-        return None
-    return next((_CHIPS[chip] for chip in chips if chip in _CHIPS), None)
 
 
 def require_hardware(name: str, root: Path = Path("/")) -> Generation:

@@ -18,15 +18,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from qtseg_edge.errors import MissingError, QtsegError, UsageError
+from qtseg_edge.jetson.generation import Generation, generation_of
 from qtseg_edge.runtime.sources import LiveOptions, open_source
 from qtseg_edge.runtime.sources.jetson_pipelines import (
     CsiCamera,
-    Generation,
     RtspStream,
     UsbCamera,
     VideoFile,
     elements_of,
-    generation_of,
     pipeline,
     require_elements,
 )
