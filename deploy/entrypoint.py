@@ -5,6 +5,7 @@ Arguments are those of `qtseg-edge run`; or a whole command, such as `doctor`, w
 
 QTSEG_EDGE_DEVICE         of `run`; an engine is built for `tensorrt` alone
 QTSEG_EDGE_SOURCE         --source
+QTSEG_EDGE_OUTPUT         --output, several as in a shell: "a.mp4 'b c.jsonl'"
 QTSEG_EDGE_MODEL          a file; "{precision}" in it is replaced; empty is the built-in model
 QTSEG_EDGE_PRECISION      fp32, fp16 or int8
 QTSEG_EDGE_ENGINES        the folder that engines are kept in, on a volume
@@ -71,7 +72,8 @@ def build_command(model: str, precision: str, engine: Path) -> list[str]:
 def run_command(model: str, device: str, arguments: list[str]) -> list[str]:
     source = setting("SOURCE")
     chosen = ["--device", device, *(["--model", model] if model else []), *(["--source", source] if source else [])]
-    return [PROGRAM, "run", *chosen, *arguments]
+    outputs = [part for output in shlex.split(setting("OUTPUT")) for part in ("-o", output)]
+    return [PROGRAM, "run", *chosen, *outputs, *arguments]
 
 
 def main(arguments: list[str]) -> int:
