@@ -30,6 +30,8 @@ LIGHT = (
     ".calibration",
     ".doctor",
     ".inspection",
+    ".serving.deepstream",
+    ".serving.triton_repository",
     ".export.engine",
     ".export.builder",
 )

@@ -135,7 +135,13 @@ def _triton_server(options: DeepStreamOptions) -> str:
     where = options.triton or ""
     if _is_address(where):
         return f"grpc {{ url: {quoted(where)} enable_cuda_buffer_sharing: false }}"
-    return f"model_repo {{ root: {quoted(str(Path(where).resolve()))} strict_model_config: true }}"
+    repository = Path(where).resolve()
+    if not (repository / options.triton_model / "config.pbtxt").is_file():
+        raise UsageError(
+            f"--triton: wanted HOST:PORT or a model repository with {options.triton_model}, got {where}; "
+            f"make one with: qtseg-edge export-triton MODEL -o {where} --name {options.triton_model}"
+        )
+    return f"model_repo {{ root: {quoted(str(repository))} strict_model_config: true }}"
 
 
 def _is_address(where: str) -> bool:

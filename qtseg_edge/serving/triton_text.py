@@ -42,7 +42,9 @@ def unverified(model: ServableModel, options: TritonOptions) -> list[str]:
     if options.backend == "python":
         return ["any Triton but 2.51, which serves it in the tests; its Python needs qtseg-edge[cpu] (docs/guides/serving.md)"]
     if model.sidecar is None:
-        return ["Triton's ONNX Runtime back end: config.pbtxt was parsed with Triton's protobuf, the graph by ONNX Runtime alone"]
+        return [
+            "Triton's ONNX Runtime back end: the tests parse such a config.pbtxt with Triton's protobuf, and run the graph without Triton"
+        ]
     needs = f"a Triton with exactly TensorRT {model.sidecar.tensorrt}, on {model.sidecar.gpu or 'its GPU'}"
     return [
         f"the engine in Triton, which must be {needs}:",

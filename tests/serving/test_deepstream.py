@@ -21,6 +21,8 @@ from qtseg_edge.runtime.engine_file import read_plan, read_sidecar
 from qtseg_edge.serving.deepstream import DeepStreamOptions, deepstream_files, write_deepstream
 from qtseg_edge.serving.deepstream_masks import masks_by_frame, pipeline_text
 from qtseg_edge.serving.servable import ServableModel, read_servable
+from qtseg_edge.serving.triton_config import TritonOptions
+from qtseg_edge.serving.triton_repository import add_version
 from qtseg_edge.transforms import Letterbox
 from tests.runtime.engines import write_engine
 from tests.serving.deepstream_keys import NVDSPREPROCESS, NVDSPREPROCESS_REQUIRED, NVINFER, read_key_file, read_nvinferserver
@@ -90,10 +92,20 @@ def test_nvinferserver_asks_a_triton_elsewhere(served: ServableModel) -> None:
 
 def test_nvinferserver_opens_a_repository_of_its_own(served: ServableModel, tmp_path: Path) -> None:
     pytest.importorskip("google.protobuf")
-    for where in (str(tmp_path / "models"), "models", "a:b/models"):
-        found = read_nvinferserver(texts(served, DeepStreamOptions(1, FRAME_HW, where, "polyp"))["nvinferserver.txt"])
-        assert list(found.infer_config.backend.triton.model_repo.root) == [str(Path(where).resolve())]
-        assert not found.infer_config.backend.triton.HasField("grpc")
+    repository = tmp_path / "a:b" / "models"
+    add_version(repository, served, TritonOptions("polyp", "onnxruntime"))
+    found = read_nvinferserver(texts(served, DeepStreamOptions(1, FRAME_HW, str(repository), "polyp"))["nvinferserver.txt"])
+    assert list(found.infer_config.backend.triton.model_repo.root) == [str(repository)]
+    assert not found.infer_config.backend.triton.HasField("grpc")
+    for where, name in (
+        (str(repository), "another"),
+        ("gpu.ward3", "polyp"),
+        ("gpu.ward3:", "polyp"),
+        (":8001", "polyp"),
+        ("h:80x", "polyp"),
+    ):
+        with pytest.raises(UsageError, match=rf"--triton: wanted HOST:PORT or a model repository with {name}, got"):
+            texts(served, DeepStreamOptions(1, FRAME_HW, where, name))
 
 
 def test_the_tables_of_this_test_refuse_what_deepstream_has_not() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from tests.serving.triton_server import require_triton, triton
 
 ROOT = Path(__file__).parents[2]
 BRIGHT = TritonOptions("bright", "python", kind="cpu", device="openvino:f32")
+GUIDE = (ROOT / "docs" / "guides" / "serving.md").read_text(encoding="utf-8")
 FRAMES = sorted((ROOT / "qtseg_edge" / "assets" / "frames").glob("*.jpg"))
 
 
@@ -59,7 +63,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(repository: Path) -> Iterator[Any]:
-    with triton(repository, repository.parent, "polyp", "bright") as asking:
+    """Of a server that is closed as the guide closes it."""
+    options = tuple(option.replace("SECRET", "sesame") for option in re.findall(r"--(?:http|grpc)-restricted-[^`\s]+SECRET", GUIDE))
+    assert len(options) == 2
+    with triton(repository, repository.parent, "polyp", "bright", options=options) as asking:
         yield asking
 
 
@@ -108,9 +115,39 @@ def test_a_new_version_is_loaded_while_the_server_runs(client: Any, repository: 
     assert asked(client, "bright", image, "1").mask.any()
     dimmer = write_graph(tmp_path / "dimmer.onnx", cut=254.5)
     assert add_version(repository, read_servable(dimmer), BRIGHT).version == 2
-    client.load_model("bright")
+    client.load_model("bright", headers={"triton-grpc-protocol-admin": "sesame"})
     assert client.is_model_ready("bright", "2") and not client.is_model_ready("bright", "1")
     assert asked(client, "bright", image, "2").mask.sum() < asked_locally(repository.parent / "bright.onnx", image).mask.sum()
+
+
+def test_the_guides_client_gets_a_mask_of_its_frame(client: Any, tmp_path: Path) -> None:
+    program = next(block for block in re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL) if "InferenceServerClient" in block)
+    for written, here in (("127.0.0.1:8001", client.address), ("frame.jpg", str(FRAMES[2])), ("client_timeout=0.2", "client_timeout=30")):
+        assert written in program
+        program = program.replace(written, here)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    assert names["mask"].shape == names["frame"].shape[:2] and names["mask"].any()
+
+
+def post(address: str, **headers: str) -> int:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, b"{}", headers), timeout=30) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_what_the_guide_closes_is_closed_and_masks_are_still_given(client: Any) -> None:
+    from tritonclient.utils import InferenceServerException
+
+    load = f"{client.http}/v2/repository/models/polyp/load"
+    assert post(load) == 403 and post(load, admin="guess") == 403 and post(load, admin="sesame") == 200
+    for refused in (lambda: client.unload_model("polyp"), client.get_system_shared_memory_status):
+        with pytest.raises(InferenceServerException, match="restricted"):
+            refused()
+    assert asked(client, "polyp", sample_frame()).mask.any()
 
 
 def asked_locally(model: Path, image: Any) -> Masks:

@@ -37,18 +37,22 @@ def require_triton() -> Any:
 
 
 @contextmanager
-def triton(repository: Path, folder: Path, *models: str) -> Iterator[Any]:
-    """A client of a server that has loaded `models` of the repository and is ready. folder: for its log and its back ends."""
+def triton(repository: Path, folder: Path, *models: str, options: tuple[str, ...] = ()) -> Iterator[Any]:
+    """A client of a server that has loaded `models` of the repository and is ready. folder: for its log and its back ends.
+
+    Besides its own methods it has `address`, of gRPC, and `http`, an URL. options: more of the server's.
+    """
     client = require_triton()
     http, grpc = _free_ports(2)
     command = [SERVER / "bin" / "tritonserver", f"--model-repository={repository}", f"--backend-directory={_backends(folder)}"]
     command += [f"--http-address=127.0.0.1 --http-port={http} --grpc-address=127.0.0.1 --grpc-port={grpc}", "--allow-metrics=false"]
-    command += ["--model-control-mode=explicit", "--exit-timeout-secs=3", *(f"--load-model={model}" for model in models)]
+    command += ["--model-control-mode=explicit", "--exit-timeout-secs=3", *(f"--load-model={model}" for model in models), *options]
     with (folder / "triton.log").open("w") as log:
         arguments = [word for part in command for word in str(part).split(" ")]
         process = subprocess.Popen(arguments, stdout=log, stderr=subprocess.STDOUT, env=_environment(), cwd=folder)
     try:
         asking = client.InferenceServerClient(f"127.0.0.1:{grpc}")
+        asking.address, asking.http = f"127.0.0.1:{grpc}", f"http://127.0.0.1:{http}"
         _wait_until_ready(asking, process, folder / "triton.log")
         yield asking
         asking.close()
