@@ -15,7 +15,7 @@ from qtseg_edge.benchmark.machine import gpu_bytes_used
 from qtseg_edge.benchmark.power import PowerMeter, Sample, power_meter
 from qtseg_edge.benchmark.process import Worker
 from qtseg_edge.benchmark.results import WAYS, Result, Settings, percentile
-from qtseg_edge.board.reader import board_reader
+from qtseg_edge.board.reading import BoardReader
 from qtseg_edge.data import image_files
 from qtseg_edge.errors import QtsegError
 
@@ -28,15 +28,18 @@ _RATE_SHARE = 0.3  # of a block's seconds, for each rate
 class Rounds:
     """One measurement. `results` and `rates` hold what there is at any moment, also after an interrupt.
 
+    board: tells whether the machine was throttled during a block, where it has sensors for that; a GPU's own word comes with its power.
     on_step: told what is next. There is no bar that moves meanwhile: drawing it would take time from what is measured.
     """
 
-    def __init__(self, results: list[Result], settings: Settings, on_step: OnStep = lambda step: None) -> None:
+    def __init__(
+        self, results: list[Result], settings: Settings, on_step: OnStep = lambda step: None, board: BoardReader | None = None
+    ) -> None:
         self.results, self._settings, self._told = results, settings, on_step
         self._workers: dict[int, Worker] = {}
         self._rates: Worker | None = None
         self._rate_samples: list[tuple[dict[str, Any], list[float]]] = []
-        self._board = board_reader()  # without nvidia-smi: the meter asks it
+        self._board = board
         self._meters: dict[bool, PowerMeter | None] = {uses_gpu: power_meter(uses_gpu) for uses_gpu in (False, True)}
 
     @property

@@ -10,6 +10,7 @@ from qtseg_edge.benchmark.candidates import Skipped, Wanted, candidates_of
 from qtseg_edge.benchmark.machine import MachineState
 from qtseg_edge.benchmark.results import Benchmark, Result, Settings
 from qtseg_edge.benchmark.rounds import EXAMPLE_FRAMES, OnStep, Rounds
+from qtseg_edge.board.reader import board_reader
 from qtseg_edge.data import image_files, labelled_images
 from qtseg_edge.errors import GateError, MissingError
 
@@ -30,7 +31,7 @@ def benchmark(wanted: Wanted, settings: Settings, machine: MachineState, on_step
         for classes in {candidate.classes for candidate in candidates}:
             if split is not None:
                 require_labelled(split, classes)
-        rounds = Rounds([Result(candidate) for candidate in candidates], settings, on_step)
+        rounds = Rounds([Result(candidate) for candidate in candidates], settings, on_step, board_reader())
         finished = rounds.run(masks)
     absent = [result for result in rounds.results if isinstance(result.error, MissingError) and not result.candidate.required]
     results = [result for result in rounds.results if result not in absent]

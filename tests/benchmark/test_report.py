@@ -8,7 +8,14 @@ import pytest
 
 from qtseg_edge.benchmark.candidates import Skipped
 from qtseg_edge.benchmark.plot import plot
-from qtseg_edge.benchmark.report import benchmark_document, benchmark_markdown, benchmark_notes, benchmark_tables, write_benchmark
+from qtseg_edge.benchmark.report import (
+    benchmark_document,
+    benchmark_markdown,
+    benchmark_notes,
+    benchmark_tables,
+    benchmark_warnings,
+    write_benchmark,
+)
 from qtseg_edge.benchmark.results import Benchmark
 from qtseg_edge.benchmark.run import require
 from qtseg_edge.errors import GateError, QtsegError
@@ -66,6 +73,21 @@ def test_the_document_has_every_figure_with_its_limit(done: Benchmark) -> None:
     assert fourth["limit_ms"] is None and fourth["limit_unknown"] == "nobody knows"
     assert document["machine"]["governor"] == "performance" and document["machine"]["load_average"] == [0.1, 0.2, 0.3]
     assert first.keys() == second.keys() == third.keys()
+
+
+def test_heat_clock_and_throttling_are_shown_where_they_are_known(done: Benchmark) -> None:
+    assert benchmark_warnings(done) == [] and "Throttled" not in benchmark_markdown(done)
+    first, second, *_ = done.results
+    first.celsius, first.gpu_mhz, second.celsius = [60.0, 71.25], [300.0, 612.0, 612.0], [99.5]
+    second.throttled = ["gpu over temperature", "under-voltage"]
+    columns, rows, _ = benchmark_tables(done)[2]
+    values = [dict(zip(columns, row, strict=True)) for row in rows]
+    assert [(one["hottest, °C"], one["GPU, MHz"]) for one in values[:2]] == [("71.2", "612"), ("99.5", "-")]
+    documents = json.loads(json.dumps(benchmark_document(done), allow_nan=False))["candidates"]
+    assert [(one["hottest_celsius"], one["gpu_mhz"]) for one in documents[:3]] == [(71.25, 612), (99.5, None), (None, None)]
+    assert [one["throttled"] for one in documents[:2]] == [[], ["gpu over temperature", "under-voltage"]]
+    assert benchmark_warnings(done) == [f"{second.candidate.label}: gpu over temperature, under-voltage"]
+    assert benchmark_markdown(done).endswith(f"Throttled while measured:\n\n- {benchmark_warnings(done)[0]}\n")
 
 
 def test_the_columns_of_markdown_stand_below_each_other(done: Benchmark) -> None:

@@ -10,10 +10,13 @@ import pytest
 
 from qtseg_edge.benchmark.results import Result, Settings
 from qtseg_edge.benchmark.rounds import Rounds
+from qtseg_edge.board.reading import BoardReading
 from qtseg_edge.errors import IncompatibleError
 from tests.benchmark.conftest import Models
 from tests.benchmark.made import candidate
 from tests.export.builds import builders_of
+from tests.jetson.boards import program
+from tests.jetson.recorded import THOR
 
 SETTINGS = Settings(rounds=3, seconds=0.05)
 Call = tuple[str, int, int, int]  # name, process, start and end
@@ -44,6 +47,32 @@ def test_candidates_take_turns_that_never_overlap_and_every_second_round_goes_ba
     ratio, figures = slow.times_as_fast_as(quick, "device_only"), slow.figures("device_only")
     assert ratio is not None and ratio.median < 0.8 and figures is not None and figures.p10 >= 20
     assert slow.memory_bytes is not None and slow.open_seconds is not None and slow.gpu_bytes is last.error is None
+
+
+class Board:
+    """Throttled during the second block of the first candidate: told behind it."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def read(self) -> BoardReading:
+        self.asked += 1
+        return BoardReading({"tj": 99.0}, None, "board", ("under-voltage",) if self.asked == 4 else ())
+
+
+def test_power_heat_clock_and_throttling_are_noted_by_candidate(
+    models: Models, stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path / "bin", "tegrastats", f'while echo "{THOR}"; do sleep 0.01; done', monkeypatch)
+    results = results_of(models("a", "c"))
+    results[1].throttled = ["gpu over temperature"]  # by a block before
+    board = Board()
+    assert Rounds(results, Settings(rounds=1, seconds=0.05), board=board).run(tmp_path)
+    first, second = results
+    assert first.throttled == ["under-voltage"] and second.throttled == ["gpu over temperature"]
+    assert board.asked == 8, "before and behind each of four blocks"
+    for one in results:
+        assert (one.celsius, one.gpu_mhz, one.watts) == ([38.875], [314], [pytest.approx(19.78)]), "of the block end to end"
 
 
 def test_masks_are_compared_with_those_of_the_same_network_in_fp32(models: Models, stand_in: Path, tmp_path: Path) -> None:
