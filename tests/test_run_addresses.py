@@ -12,9 +12,9 @@ from tests.live_runs import LiveRun, pictures
 from tests.media import decoded
 
 
-def refused(*arguments: str) -> str:
+def refused(*arguments: str, code: int = 2) -> str:
     result = CliRunner().invoke(app, ["run", "--device", "fake", *arguments], env={"COLUMNS": "300"})
-    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1), result.output
+    assert (result.exit_code, len(result.stderr.splitlines())) == (code, 1), result.output
     return result.stderr
 
 
@@ -48,5 +48,6 @@ def test_a_file_without_addresses_is_an_error_that_shows_nothing_of_it(tmp_path:
 
 
 def test_a_password_from_a_file_is_redacted_like_any_other(tmp_path: Path) -> None:
-    (tmp_path / "camera").write_text("rtsps://user:s3cret@/nowhere\n", encoding="utf-8")
-    assert "s3cret" not in refused("--source", f"@{tmp_path}/camera")
+    (tmp_path / "camera").write_text("rtsp://user:s3cret@127.0.0.1:1/nowhere\n", encoding="utf-8")
+    text = refused("--source", f"@{tmp_path}/camera", code=6)
+    assert "s3cret" not in text and "***@127.0.0.1:1/nowhere" in text
