@@ -4,7 +4,7 @@ VENV ?= .venv
 
 # What the tests' real parts are made of: an RTSP server, a browser, a reverse proxy, an OpenCV with windows and GStreamer. Without them those tests are skipped.
 DEBIAN_PACKAGES = chromium ffmpeg gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-bad gstreamer1.0-plugins-good \
-	gstreamer1.0-plugins-ugly gstreamer1.0-tools libpython3.11 nginx-light openbox python3-gi python3-numpy python3-opencv xdotool xvfb
+	gstreamer1.0-plugins-ugly gstreamer1.0-tools libpython3.11 nginx-light openbox python3-gi python3-numpy python3-opencv shellcheck systemd xdotool xvfb
 
 .PHONY: demo test check test-arm64 debian-packages clean
 
