@@ -14,7 +14,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from qtseg_edge.errors import QtsegError
-from qtseg_edge.runtime import Masks, open_backend
+from qtseg_edge.runtime import open_backend
 from qtseg_edge.runtime.backend import INPUT, OUTPUTS
 
 _set_destructor = ctypes.pythonapi.PyCapsule_SetDestructor
@@ -38,18 +38,13 @@ class TritonPythonModel:
         self._backend.close()
 
     def _answer(self, request: Any) -> Any:
-        images = np.from_dlpack(pb_utils.get_input_tensor_by_name(request, INPUT))  # (N, H, W, 3) uint8
+        images = np.from_dlpack(pb_utils.get_input_tensor_by_name(request, INPUT))  # (N, H, W, 3) uint8, of Triton's memory
         try:
-            masks = self._infer(np.ascontiguousarray(images))
+            masks = self._backend.infer(np.ascontiguousarray(images))
         except QtsegError as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
-        return pb_utils.InferenceResponse([_tensor(name, value) for name, value in zip(OUTPUTS, masks, strict=True)])
-
-    def _infer(self, images: np.ndarray[Any, Any]) -> Masks:
-        """As many at once as the graph takes. Copied: what an engine returns is overwritten by its next call."""
-        step = self._backend.spec.batch or self._backend.largest_batch or len(images)
-        parts = [self._backend.infer(images[start : start + step]) for start in range(0, len(images), step)]
-        return Masks(*(np.concatenate([part[output] for part in parts]) for output in range(len(OUTPUTS))))
+        # Copied: the next call may overwrite what an engine returned, and Triton keeps it until it has answered.
+        return pb_utils.InferenceResponse([_tensor(name, value.copy()) for name, value in zip(OUTPUTS, masks, strict=True)])
 
 
 class _DlPack:
@@ -73,4 +68,4 @@ class _DlPack:
 
 
 def _tensor(name: str, array: np.ndarray[Any, Any]) -> Any:
-    return pb_utils.Tensor.from_dlpack(name, _DlPack(np.ascontiguousarray(array)))
+    return pb_utils.Tensor.from_dlpack(name, _DlPack(array))

@@ -150,6 +150,12 @@ def test_what_the_guide_closes_is_closed_and_masks_are_still_given(client: Any) 
     assert asked(client, "polyp", sample_frame()).mask.any()
 
 
+def test_the_model_prints_no_traceback_for_a_mask(client: Any, repository: Path) -> None:
+    for _ in range(3):
+        asked(client, "bright", letterboxed(FRAMES[0], SIZE_HW))
+    assert "Traceback" not in (repository.parent / "triton.log").read_text()
+
+
 def asked_locally(model: Path, image: Any) -> Masks:
     with open_backend(model, "onnxruntime") as backend:
         return Masks(*map(np.copy, backend.infer(image)))
