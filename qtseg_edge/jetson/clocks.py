@@ -18,7 +18,8 @@ from qtseg_edge.board.sysfs import number
 _SECONDS = 10.0
 _GPU = re.compile(r"gpu(?!-nvd)|ga10b|gv11b|gb10b")  # Orin: 17000000.gpu; Thor: gpu-gpc-0, and gpu-nvd-0 for its video engines
 _SHOWN = re.compile(
-    r"^(\S+?):?\s+(?:Online=(\d) )?(?:Governor=\S+ )?MinFreq=(\d+) MaxFreq=(\d+) CurrentFreq=(\d+)(?: FreqOverride=(\d))?", re.MULTILINE
+    r"^(\S+?):?\s+(?:Online=(\d) )?(?:Governor=\S+ )?MinFreq=(\d{1,15}) MaxFreq=(\d{1,15}) CurrentFreq=(\d{1,15})(?: FreqOverride=(\d))?",
+    re.MULTILINE,
 )
 _NAMES = re.compile(r"cpu\d+|EMC|GPU|gpu-gpc-\d+")
 

@@ -20,8 +20,8 @@ from qtseg_edge.board.sysfs import text
 from qtseg_edge.errors import MissingError, QtsegError, UsageError
 
 _SECONDS = 30.0
-_MODE = re.compile(r"^\s*<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=([^\s>]+)", re.MULTILINE)
-_QUERY = re.compile(r"NV Power Mode:[ \t]*(\S[^\n]*?)[ \t\r]*\n\s*(\d+)\s*$", re.MULTILINE)
+_MODE = re.compile(r"^\s*<\s*POWER_MODEL\s+ID=(\d{1,9})\s+NAME=([^\s>]+)", re.MULTILINE)
+_QUERY = re.compile(r"NV Power Mode:[ \t]*(\S[^\n]*?)[ \t\r]*\n\s*(\d{1,9})\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def power_mode(root: Path = Path("/")) -> PowerMode | None:
     found = _QUERY.search(_said(["-q"]))
     if found:
         return PowerMode(int(found[2]), found[1])
-    status = re.search(r"pmode:(\d+)", text(root / "var" / "lib" / "nvpmodel" / "status"))
+    status = re.search(r"pmode:(\d{1,9})", text(root / "var" / "lib" / "nvpmodel" / "status"))
     return None if status is None else _named(int(status[1]), power_modes(root))
 
 
@@ -113,7 +113,7 @@ def _named(number: int, modes: list[PowerMode]) -> PowerMode:
 
 
 def _watts(name: str) -> int:
-    found = re.search(r"(\d+)W", name, re.IGNORECASE)
+    found = re.search(r"(\d{1,9})W", name, re.IGNORECASE)
     return int(found[1]) if found else 0
 
 

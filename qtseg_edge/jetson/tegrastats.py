@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+_LONGEST = 4000  # characters of a line that are looked at; one has about a thousand, and Python reads no number of more than 4300 digits
 LOWEST_CELSIUS = -100.0  # below it a sensor is powered off; the kernel says -256
 
 # Rails that carry everything else, the first that a board has: Thor; Orin Nano and NX; AGX Orin, which measures no single one.
@@ -50,6 +51,7 @@ class Tegrastats:
 
 def parse_tegrastats(line: str) -> Tegrastats:
     """Never raises: what is not understood is not told."""
+    line = line[:_LONGEST]
     ram, gr3d, emc = _RAM.search(line), _GR3D.search(line), _EMC.search(line)
     zones = {name: float(celsius) for name, celsius in _ZONE.findall(line)}
     return Tegrastats(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,17 @@ def test_an_nvpmodel_that_hangs_is_left(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "_SECONDS", 0.1)
     program(tmp_path / "bin", "nvpmodel", "exec sleep 60", monkeypatch)
     assert power_mode(tmp_path) is None
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.from_regex(r"[A-Z0-9_]{1,12}", fullmatch=True)), max_size=6),
+    st.text("\n# <>=xID", max_size=9),
+)
+def test_every_mode_of_a_configuration_is_found(modes: list[tuple[int, str]], noise: str) -> None:
+    lines = [f"{noise}\n< POWER_MODEL ID={number} NAME={name} >\nCPU_ONLINE CORE_0 1" for number, name in modes]
+    with tempfile.TemporaryDirectory() as folder:
+        root = write(Path(folder), {"etc/nvpmodel.conf": "\n".join(lines)})
+        assert power_modes(root) == [PowerMode(*mode) for mode in modes]
 
 
 @given(st.text() | st.lists(st.sampled_from(["NV Power Mode:", " MAXN", "\n", "0", "\r\n", "2 ", "x"])).map("".join))

@@ -62,6 +62,11 @@ def test_one_clock_for_all_cores() -> None:
     assert parse_tegrastats("CPU [1%,off,3%]@1190").cores == (Core(1, 1190), None, Core(3, 1190))
 
 
+@pytest.mark.parametrize("line", ["RAM 1/" + "9" * 5000 + "MB", "GR3D_FREQ " + "9" * 5000 + "%", "V1 " + "9" * 5000 + "mW/"])
+def test_a_number_without_end_is_none(line: str) -> None:
+    assert parse_tegrastats(line).ram_mb is None and parse_tegrastats(line).rails_mw == {}
+
+
 @given(st.text() | st.lists(st.sampled_from(THOR_LOADED.split() + AGX_ORIN_OFF.split())).map(" ".join))
 def test_no_line_is_too_odd(line: str) -> None:
     stats = parse_tegrastats(line)
