@@ -38,7 +38,7 @@ class Counting:
 
 
 def main(arguments: list[str]) -> int:
-    """arguments: of pytest; where one is a path, it takes the place of `TESTS` and the count is not asked for. The exit code: pytest's, or 1."""
+    """arguments: of pytest; a path takes the place of `TESTS`, and the count is not asked for then. The exit code: pytest's, or 1."""
     counting = Counting()
     print(f"Python {platform.python_version()} on {platform.machine()}", flush=True)
     chosen = any(argument.startswith("tests/") for argument in arguments)
