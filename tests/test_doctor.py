@@ -167,6 +167,7 @@ def test_a_jetson_gets_tensorrt_and_gstreamer_from_jetpack() -> None:
     rows = by_name(software_findings(answers_with(), is_jetson=True))
     assert "apt install python3-libnvinfer" in rows["TensorRT"].cure and "--system-site-packages" in rows["TensorRT"].cure
     assert "apt install python3-opencv" in rows["OpenCV GStreamer"].cure
+    assert not [row.what for row in rows.values() if "qtseg-edge[" in row.cure and row.what not in ("PyTorch", "onnx")], "they bring OpenCV"
     assert (rows["TensorRT-RTX"].state, rows["TensorRT-RTX"].found, rows["TensorRT-RTX"].cure) == ("none", "there is none for Jetson", "")
 
 

@@ -30,12 +30,19 @@ _CURES = {
     "cuda-driver": "install NVIDIA's driver, then look with: nvidia-smi",
     **{name: f"pip install 'qtseg-edge[{extra}]'" for name, extra in _EXTRAS.items()},
 }
+_JETPACKS_OPENCV = "sudo apt install libopencv-python, or where apt has none: sudo apt install python3-opencv"
+# Never the package's own extras: with them pip takes a wheel of OpenCV too, which hides JetPack's.
 _CURES_ON_JETSON = {
+    "opencv": _JETPACKS_OPENCV,
+    "av": "pip install av",
+    "onnxruntime": "pip install onnxruntime",
+    "openvino": "pip install openvino",
+    "cuda-bindings": "pip install 'cuda-bindings>=12.8,<13' with JetPack 6, 'cuda-bindings>=13,<14' with JetPack 7",
     "cuda-driver": "it comes with JetPack; a container is started with: docker run --runtime nvidia",
     "tensorrt": "sudo apt install python3-libnvinfer; a virtual environment is made with --system-site-packages to see it",
 }
 _GSTREAMER_CURE = "no wheel of OpenCV has it: build OpenCV with -DWITH_GSTREAMER=ON"
-_GSTREAMER_CURE_ON_JETSON = "JetPack's OpenCV has it: pip uninstall opencv-python-headless, then: sudo apt install python3-opencv"
+_GSTREAMER_CURE_ON_JETSON = f"JetPack's OpenCV has it: pip uninstall opencv-python-headless, then: {_JETPACKS_OPENCV}"
 
 
 def software_findings(answers: Mapping[str, Answer], is_jetson: bool) -> list[Finding]:
@@ -45,7 +52,7 @@ def software_findings(answers: Mapping[str, Answer], is_jetson: bool) -> list[Fi
     for name, label in _LABELS.items():
         findings.append(_finding(name, label, answers, cures[name], is_jetson))
         if name == "opencv" and answers[name].ok:
-            findings += _video_findings(answers[name].facts, is_jetson)
+            findings += _video_findings(answers[name].facts, cures["opencv"], is_jetson)
         if name == "cuda-driver":
             findings.append(_gpu_finding(answers))
     return findings
@@ -69,8 +76,9 @@ def _unneeded(name: str, answers: Mapping[str, Answer], is_jetson: bool) -> str:
     return "there is none for Jetson" if name == "tensorrt-rtx" and is_jetson else ""
 
 
-def _video_findings(facts: dict[str, Any], is_jetson: bool) -> list[Finding]:
-    cures = {"FFmpeg": _CURES["opencv"], "GStreamer": _GSTREAMER_CURE_ON_JETSON if is_jetson else _GSTREAMER_CURE}
+def _video_findings(facts: dict[str, Any], opencv: str, is_jetson: bool) -> list[Finding]:
+    """opencv: what to type to get it."""
+    cures = {"FFmpeg": opencv, "GStreamer": _GSTREAMER_CURE_ON_JETSON if is_jetson else _GSTREAMER_CURE}
     findings = []
     for name, cure in cures.items():
         built = facts[name.lower()]

@@ -58,11 +58,11 @@ class HardwareVideo(VideoReader):
 
     def _wanted(self, path: Path) -> VideoFile:
         codec, container = self._stream.codec_context, _FORMATS.get(self._container.format.name)
-        if container is None or codec.name not in CODECS or codec.pix_fmt not in _PIXELS or len(self._container.streams.video) != 1:
-            came = f"{codec.name} {codec.pix_fmt} in {self._container.format.name}, {len(self._container.streams.video)} pictures at a time"
-            raise UsageError(
-                f"{path}: --decoder hardware reads one H.264 or H.265 of 8 bits 4:2:0 in mp4, mov or mkv, this is {came}; {_CURE}"
-            )
+        videos = len(self._container.streams.video)
+        if container is None or codec.name not in CODECS or codec.pix_fmt not in _PIXELS or videos != 1:
+            wanted = "one video stream of H.264 or H.265, 8 bits 4:2:0, in mp4, mov or mkv"
+            came = f"{videos} of {codec.name} {codec.pix_fmt} in {self._container.format.name}"
+            raise UsageError(f"{path}: --decoder hardware reads {wanted}, this has {came}; {_CURE}")
         return VideoFile(path, container, CODECS[codec.name])
 
     def _pictures(self) -> Iterator[tuple[int | None, NDArray[np.uint8]]]:

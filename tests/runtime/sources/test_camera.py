@@ -144,6 +144,20 @@ def test_a_camera_is_asked_for_what_the_address_says_pixels_first(opens: list[Fa
     assert asked[cv2.CAP_PROP_FOURCC] == cv2.VideoWriter.fourcc(*"MJPG") and asked[cv2.CAP_PROP_FPS] == pytest.approx(29.97, abs=0.001)
 
 
+@pytest.mark.parametrize(("generation", "element"), [("orin", "nvv4l2decoder mjpeg=1"), ("thor", "jpegdec")])
+def test_a_cameras_jpegs_go_through_the_decoder_of_the_board(
+    opens: list[FakeCapture], monkeypatch: pytest.MonkeyPatch, generation: str, element: str
+) -> None:
+    opened: list[tuple[object, ...]] = []
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *arguments: opened.append(arguments) or opens[0])
+    monkeypatch.setattr(camera, "require_hardware", lambda _: generation)
+    opens.append(FakeCapture(bgr(1), properties={cv2.CAP_PROP_FRAME_WIDTH: 64.0, cv2.CAP_PROP_FRAME_HEIGHT: 48.0}))
+    open_camera("1", "camera 1", CaptureMode((64, 48)), hardware=True).close()
+    ((text, api),) = opened
+    assert api == cv2.CAP_GSTREAMER and f" ! image/jpeg,width=64,height=48 ! {element} ! " in str(text)
+    assert str(text).startswith("v4l2src device=/dev/video1 ") and opens[0].released == 1
+
+
 def test_a_camera_that_gives_another_size_than_asked_for_is_refused(opens: list[FakeCapture]) -> None:
     class Stubborn(FakeCapture):
         def set(self, what: int, value: float) -> bool:

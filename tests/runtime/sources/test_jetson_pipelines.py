@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import sysconfig
+import threading
+import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -17,9 +19,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from qtseg_edge.errors import MissingError, QtsegError, UsageError
+from qtseg_edge.errors import MissingError, QtsegError, SourceLostError, UsageError
 from qtseg_edge.jetson.generation import Generation, generation_of
-from qtseg_edge.runtime.sources import LiveOptions, open_source
+from qtseg_edge.runtime.sources import LiveOptions, hardware_video, open_source
 from qtseg_edge.runtime.sources.jetson_pipelines import (
     CsiCamera,
     RtspStream,
@@ -275,6 +277,36 @@ def test_a_decoder_that_does_wrong_is_found_out(tmp_path: Path, spoilt: str, why
     assert result["exit"] in (1, 6)
 
 
+def test_a_decoder_that_hangs_is_an_error_and_closing_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, go_on, released = numbered_frames(9), threading.Event(), threading.Event()
+
+    class Capture:
+        given = 0
+
+        def read(self) -> tuple[bool, Any]:
+            self.given += 1
+            if self.given > 2:
+                go_on.wait(30)
+                return False, None
+            return True, np.ascontiguousarray(frames[self.given - 1][..., ::-1])
+
+        def release(self) -> None:
+            released.set()
+
+    monkeypatch.setattr(hardware_video, "require_hardware", lambda _: "orin")
+    monkeypatch.setattr(hardware_video, "gstreamer_capture", lambda *_: Capture())
+    monkeypatch.setattr(hardware_video, "_SILENCE_S", 0.3)
+    source = open_source(str(write_video(tmp_path / "clip.mp4", frames)), LiveOptions(decoder="hardware"))
+    seen = []
+    with pytest.raises(SourceLostError, match=r"broke after frame 1 .*the hardware gives no picture for 0.3 s"):
+        seen.extend(frame.index for frame in source)
+    started = time.monotonic()
+    source.close()
+    assert time.monotonic() - started < 5 and seen == [0, 1] and not released.is_set()
+    go_on.set()
+    assert released.wait(30)
+
+
 @pytest.mark.usefixtures("decodes")
 def test_a_file_that_was_cut_off_is_no_clean_end(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mp4", numbered_frames(100), container={"movflags": "+faststart"})
@@ -282,15 +314,15 @@ def test_a_file_that_was_cut_off_is_no_clean_end(tmp_path: Path) -> None:
     assert result["exit"] in (1, 6), result
 
 
-@pytest.mark.usefixtures("decodes")
-def test_what_the_hardware_does_not_read_is_refused(tmp_path: Path) -> None:
+def test_what_the_hardware_does_not_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware_video, "require_hardware", lambda _: "orin")
     for path in (
         write_video(tmp_path / "clip.avi", numbered_frames(5)),
         write_video(tmp_path / "part2.mp4", numbered_frames(5), codec="mpeg4"),
         write_video(tmp_path / "444.mp4", numbered_frames(5), pix_fmt="yuv444p"),
     ):
-        result = read(path)
-        assert result["exit"] == 2 and "leave out --decoder hardware" in result["error"] and result["pipelines"] == []
+        with pytest.raises(UsageError, match="this has 1 of .*; leave out --decoder hardware"):
+            open_source(str(path), LiveOptions(decoder="hardware"))
 
 
 @pytest.mark.usefixtures("decodes")
