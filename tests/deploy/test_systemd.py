@@ -120,8 +120,8 @@ def test_the_nodes_of_this_machines_gpu_are_allowed_by_name(image: Path) -> None
     assert not list((image / "etc/systemd/system").rglob("devices.conf"))
 
 
-def test_the_script_is_clean() -> None:
-    subprocess.run([require("shellcheck", "shellcheck"), str(HERE / "install.sh")], check=True)
+def test_the_scripts_are_clean() -> None:
+    subprocess.run([require("shellcheck", "shellcheck"), str(HERE / "install.sh"), str(Path(__file__).parent / "boot.sh")], check=True)
 
 
 @pytest.fixture

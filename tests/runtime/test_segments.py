@@ -297,3 +297,19 @@ def test_every_stream_and_every_start_has_a_place_of_its_own() -> None:
     assert for_stream("/data/recordings/?keep=1GB", 0, 1) == "/data/recordings/?keep=1GB"
     assert for_start("events/{start}.events.jsonl", START) == "events/20261125T080000Z.events.jsonl"
     assert for_start("rtsp://host/{start}", START) == "rtsp://host/{start}"
+
+
+def test_what_was_cut_off_before_its_first_picture_is_not_kept_as_if_it_played(tmp_path: Path) -> None:
+    for frames, size in ((1, None), (60, None), (130, 200), (130, 1500), (130, 0), (130, None)):
+        folder = tmp_path / f"{frames}-{size}"
+        cut_off = segments(folder, Retention())
+        record(cut_off, frames)
+        cut_off._list.close()  # as the system does when a process is killed
+        (left,) = folder.glob("*.recording.mp4")
+        if size is not None:
+            os.truncate(left, size)
+        notes: list[str] = []
+        segments(folder, Retention(), notes).abandon()
+        shown = [100] if (frames, size) == (130, None) else []
+        assert [len(decoded(path)) for path in videos(folder)] == shown
+        assert len(notes) == len(listed(folder)["segments"]) == len(shown)

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import stat
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -36,8 +37,8 @@ class _Writing:
 class SegmentList:
     """Holds `folder` for one run, until `close`. finished: in the order in which they were recorded.
 
-    What an earlier run was cut off from, its `NAME.recording.mp4`, takes its name NAME.mp4 first: it plays. note: is told of that, and of
-    every file that is removed. Raises UsageError where another run holds the folder, QtsegError where it cannot be used.
+    What an earlier run was cut off from, its `NAME.recording.mp4`, takes its name NAME.mp4 first where it holds pictures. note: is told of
+    that, and of every file that is removed. Raises UsageError where another run holds the folder, QtsegError where it cannot be used.
     """
 
     def __init__(self, folder: Path, note: Note) -> None:
@@ -125,11 +126,11 @@ class SegmentList:
         path = self._folder / left.file
         recording = _recording(path)
         if recording.is_file() and not path.exists():
-            if not recording.stat().st_size:
-                recording.unlink()  # the power went before its first picture reached the disk
+            if not _holds_pictures(recording):
+                recording.unlink()  # cut off before its first two seconds reached the disk
                 return
             recording.rename(path)
-            self._note(f"qtseg-edge: {path}: an earlier run was cut off while it wrote this; it plays, and lacks the last seconds")
+            self._note(f"qtseg-edge: {path}: an earlier run was cut off while it wrote this; its last seconds are missing")
         if path.is_file():
             found = path.stat()
             ended_at = datetime.fromtimestamp(found.st_mtime, timezone.utc)
@@ -207,6 +208,22 @@ def _is_as_written(path: Path, segment: Segment) -> bool:
     """A link is somebody else's file. Raises FileNotFoundError."""
     found = path.lstat()
     return stat.S_ISREG(found.st_mode) and found.st_size == segment.bytes
+
+
+def _holds_pictures(path: Path) -> bool:
+    """Whether what `VideoFile` flushed first is whole: pictures, an "mdat" box, behind their "moov" (ISO/IEC 14496-12, 4.2, 8.1, 8.2)."""
+    with path.open("rb") as file:
+        size, place, has_index = path.stat().st_size, 0, False
+        while place + 8 <= size:
+            file.seek(place)
+            length, kind = struct.unpack(">I4s", file.read(8))
+            if length < 8 or place + length > size:  # cut off within it, or of a length that says so elsewhere: not what is written here
+                return False
+            if has_index and kind == b"mdat":
+                return True
+            has_index |= kind == b"moov"
+            place += length
+    return False
 
 
 def _recording(path: Path) -> Path:
