@@ -116,19 +116,23 @@ def test_the_real_run_gets_the_signal_and_finalises_its_files(tmp_path: Path) ->
     assert [json.loads(line) for line in out.read_text().splitlines()] and not (tmp_path / "out.recording.jsonl").exists()
 
 
-def test_a_real_engine_is_built_once_and_again_when_its_tensorrt_is_another(small_onnx: Path, tmp_path: Path) -> None:
+def test_a_real_engine_is_built_once_and_again_when_its_tensorrt_is_another(tmp_path: Path) -> None:
     """NVIDIA's own builder, which needs no GPU. Running the engine does: `run` then says so with exit code 3."""
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed; get it with: pip install 'qtseg-edge[tensorrt-rtx]'")
+    pytest.importorskip("onnx", reason="the model is made with onnx")
+    from tests.export.builds import written
+    from tests.export.graphs import residual
+
     if subprocess.run(["ldconfig", "-p"], capture_output=True, text=True).stdout.count("libcuda.so.1"):
         pytest.skip("for a machine without an NVIDIA driver")
     container = Container(
         tmp_path,
         stand_in=False,
         QTSEG_EDGE_DEVICE="tensorrt",
-        QTSEG_EDGE_MODEL=str(small_onnx),
+        QTSEG_EDGE_MODEL=str(written(tmp_path / "small.onnx", residual(size=64))),
         QTSEG_EDGE_PRECISION="fp32",
         QTSEG_EDGE_SOURCE="testsrc://64x64@25",
-        QTSEG_EDGE_BUILD_OPTIONS="--flavour tensorrt-rtx --batch 1:1:2",
+        QTSEG_EDGE_BUILD_OPTIONS="--flavour tensorrt-rtx",
     )
     engine = container.engines / "small-fp32.engine"
 

@@ -14,12 +14,14 @@ from typer.testing import CliRunner
 
 from qtseg_edge.cli import app
 from qtseg_edge.errors import IncompatibleError, UsageError
-from qtseg_edge.export import ExportReport, reuse
+from qtseg_edge.export import reuse
 from qtseg_edge.export.builder import BuildOptions
 from qtseg_edge.export.engine import EngineReport, EngineRequest, build_engine
 from qtseg_edge.export.reuse import reusable_engine
 from qtseg_edge.runtime.cuda.contract import Gpu
 from qtseg_edge.runtime.engine_file import read_sidecar, sidecar_path, write_sidecar
+from tests.export.builds import written
+from tests.export.graphs import residual
 from tests.export.test_build_engine import silent
 
 RTX = BuildOptions("tensorrt-rtx")
@@ -33,13 +35,14 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
 
 
 @pytest.fixture(scope="module")
-def built(exported: ExportReport, tmp_path_factory: pytest.TempPathFactory) -> EngineRequest:
+def built(tmp_path_factory: pytest.TempPathFactory) -> EngineRequest:
     """FP32, which wants no images."""
     with pytest.MonkeyPatch.context() as patch:
         home = tmp_path_factory.getbasetemp() / "home"
         patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
         patch.setenv("XDG_DATA_HOME", str(home / "data"))
-        request = EngineRequest(exported.onnx, tmp_path_factory.mktemp("built") / "small.engine", "fp32", RTX)
+        folder = tmp_path_factory.mktemp("built")
+        request = EngineRequest(written(folder / "small.onnx", residual(size=64)), folder / "small.engine", "fp32", RTX)
         build_engine(request, silent)
     return request
 
