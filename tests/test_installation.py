@@ -98,6 +98,15 @@ def test_a_wheel_of_tensorrt_takes_the_place_of_jetpacks(jetson: Interpreter, na
     assert (trap.what, trap.cure) == ("TensorRT wheel", f"pip uninstall --yes {name.replace('_', '-')}")
 
 
+def test_from_jetpack_7_on_a_wheel_of_tensorrt_may_stand_alone(jetson: Interpreter) -> None:
+    write(jetson.root, "etc/nv_tegra_release", "# R39 (release), REVISION: 2.0, GCID: 1")
+    install(jetson.root, SITE, "tensorrt-cu13-bindings", "10.16.1.11", "tensorrt")
+    python = replace(jetson, version=(3, 12))
+    assert the_trap(python).what == "TensorRT wheel"
+    shutil.rmtree(jetson.root / "usr/lib/python3.10")
+    assert len(found(python)) == 1
+
+
 def test_a_venv_without_system_packages_does_not_see_jetpacks(jetson: Interpreter) -> None:
     python = replace(jetson, folders=jetson.folders[:1])
     trap = the_trap(python)

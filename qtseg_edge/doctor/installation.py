@@ -23,6 +23,7 @@ _OPENCVS = frozenset({"opencv-python", "opencv-python-headless", "opencv-contrib
 _TENSORRT_WHEEL = re.compile(r"tensorrt(-(lean|dispatch))?(-cu\d+)?(-(bindings|libs))?")
 _PYTHONS = {36: (3, 10), 38: (3, 12), 39: (3, 12)}  # that JetPack's packages are for, by the first number of its Linux
 _BINDINGS = {36: "'cuda-bindings>=12.8,<13'", 38: "'cuda-bindings>=13,<14'", 39: "'cuda-bindings>=13,<14'"}
+_FIRST_WITH_WHEELS = 38  # of TensorRT
 # One of them before another of the same name is what was meant, or a trap.
 _PACKAGES = ("numpy", "cv2", "tensorrt", "av", "pycuda", "cuda", "typer", "rich")
 _OTHER_NUMPY = re.compile(r"multiarray failed to import|_ARRAY_API|numpy\.dtype size changed|compiled using NumPy 1")
@@ -123,10 +124,12 @@ def _two_opencvs(_: Answers, python: Interpreter) -> Finding | None:
 
 
 def _tensorrt_wheel(_: Answers, python: Interpreter) -> Finding | None:
+    """PyPI's are for CUDA 13 where they are for arm64 at all: of use from JetPack 7 on, where nothing is hidden by them."""
     wheels = _of_pip(python, lambda name: _TENSORRT_WHEEL.fullmatch(name) is not None)
-    if not wheels or not _is_jetson(python):
+    has_jetpacks = any(python.is_system(folder) for folder in python.folders_with("tensorrt"))
+    if not wheels or not _is_jetson(python) or (_branch(python) >= _FIRST_WITH_WHEELS and not has_jetpacks):
         return None
-    found = f"{_listed(wheels)} takes the place of JetPack's TensorRT, and is not made for this board"
+    found = f"{_listed(wheels)} takes the place of JetPack's TensorRT, which engines are built with and services run"
     return Finding("TensorRT wheel", "broken", found, _uninstall(wheels))
 
 

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from qtseg_edge.errors import MissingError, QtsegError, SourceLostError
 from qtseg_edge.runtime.frames import Frame, Source, SourceInfo
-from qtseg_edge.runtime.sources.jetson_pipelines import CsiCamera, UsbCamera, pipeline, require_elements, require_hardware
+from qtseg_edge.runtime.sources.jetson_pipelines import NEWEST, TO_BGR, CsiCamera, UsbCamera, pipeline, require_elements, require_hardware
 from qtseg_edge.runtime.sources.live import LIVE_TIME_BASE, LiveClock, SharedHandle, credible_rate
 from qtseg_edge.runtime.sources.uri import ANY_MODE, CaptureMode
 
-_APPSINK = "appsink drop=true max-buffers=1 sync=false"
 _MJPG = cv2.VideoWriter.fourcc(*"MJPG")
 _FOURCCS = {"mjpeg": _MJPG, "yuyv": cv2.VideoWriter.fourcc(*"YUYV")}
 _SLOW_FPS = 20
@@ -99,7 +98,7 @@ def with_appsink(text: str) -> str:
     """As it is where it has one; otherwise with BGR and one that keeps only the newest picture."""
     if "appsink" in text:
         return text
-    return f"{text.rstrip().rstrip('!').rstrip()} ! videoconvert ! video/x-raw,format=BGR ! {_APPSINK}"
+    return f"{text.rstrip().rstrip('!').rstrip()} ! {TO_BGR} ! {NEWEST}"
 
 
 def gstreamer_capture(text: str, name: str, must_know: bool = True) -> cv2.VideoCapture:

@@ -20,10 +20,10 @@ from qtseg_edge.runtime.sources.uri import ANY_MODE, CaptureMode
 
 Codec = Literal["h264", "h265"]
 _DEMUXERS = {"mp4": "qtdemux", "mkv": "matroskademux"}
-_TO_BGR = "videoconvert ! video/x-raw,format=BGR"
-_FROM_NVMM = f"nvvidconv ! video/x-raw,format=BGRx ! {_TO_BGR}"
+TO_BGR = "videoconvert ! video/x-raw,format=BGR"
+_FROM_NVMM = f"nvvidconv ! video/x-raw,format=BGRx ! {TO_BGR}"
 _DECODER = "nvv4l2decoder enable-max-performance=1"
-_NEWEST = "appsink drop=true max-buffers=1 sync=false"
+NEWEST = "appsink drop=true max-buffers=1 sync=false"
 _EVERY = "appsink drop=false max-buffers=2 sync=false"
 _LATENCY_MS = 100  # that packets are waited for; rtspsrc's own is 2000
 _PLAIN = re.compile("[A-Za-z0-9_./:%-]")
@@ -70,11 +70,11 @@ def pipeline(wanted: CsiCamera | UsbCamera | RtspStream | VideoFile, generation:
     pipeline can hold).
     """
     if isinstance(wanted, CsiCamera):
-        return f"nvarguscamerasrc sensor-id={wanted.number} ! {_caps('video/x-raw(memory:NVMM)', wanted.mode)} ! {_FROM_NVMM} ! {_NEWEST}"
+        return f"nvarguscamerasrc sensor-id={wanted.number} ! {_caps('video/x-raw(memory:NVMM)', wanted.mode)} ! {_FROM_NVMM} ! {NEWEST}"
     if isinstance(wanted, UsbCamera):
-        return f"v4l2src device={_escaped(wanted.device)} io-mode=2 ! {_usb_picture(wanted.mode, generation)} ! {_NEWEST}"
+        return f"v4l2src device={_escaped(wanted.device)} io-mode=2 ! {_usb_picture(wanted.mode, generation)} ! {NEWEST}"
     if isinstance(wanted, RtspStream):
-        return f"{_rtsp_source(wanted)} ! {wanted.codec}parse ! {_DECODER} ! {_FROM_NVMM} ! {_NEWEST}"
+        return f"{_rtsp_source(wanted)} ! {wanted.codec}parse ! {_DECODER} ! {_FROM_NVMM} ! {NEWEST}"
     source = f"filesrc location={_escaped(str(wanted.path.absolute()))} ! {_DEMUXERS[wanted.container]}"
     return f"{source} ! {wanted.codec}parse ! {_DECODER} ! {_FROM_NVMM} ! {_EVERY}"
 
@@ -123,10 +123,10 @@ def _exists(program: str, element: str) -> bool:
 
 def _usb_picture(mode: CaptureMode, generation: Generation) -> str:
     if mode.pixels == "yuyv":  # nothing to decode
-        return f"{_caps('video/x-raw,format=YUY2', mode)} ! {_TO_BGR}"
+        return f"{_caps('video/x-raw,format=YUY2', mode)} ! {TO_BGR}"
     compressed = _caps("image/jpeg", mode)
     if generation == "thor":
-        return f"{compressed} ! jpegdec ! {_TO_BGR}"
+        return f"{compressed} ! jpegdec ! {TO_BGR}"
     return f"{compressed} ! nvv4l2decoder mjpeg=1 ! {_FROM_NVMM}"
 
 
