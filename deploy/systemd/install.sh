@@ -37,6 +37,10 @@ case $venv in
 *) fail "--venv $venv: wanted a path that begins with /" ;;
 esac
 [ -x "$root$venv/bin/qtseg-edge" ] || fail "$root$venv/bin/qtseg-edge: not there; install it with: $venv/bin/pip install qtseg-edge, or name another --venv"
+python=$(readlink -f "$root$venv/bin/python3" || true)
+case ${python#"$root"} in
+/home/* | /root/*) fail "$venv/bin/python3: is $python, and the service sees no home folders; make it with the system's: /usr/bin/python3 -m venv --system-site-packages $venv" ;;
+esac
 [ -n "$root" ] || [ "$(id -u)" = 0 ] || fail "wants root: sudo $0"
 
 units=$root/etc/systemd/system

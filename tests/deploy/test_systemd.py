@@ -103,6 +103,15 @@ def test_what_cannot_work_is_refused_before_anything_is_written(image: Path, arg
     assert not (image / "etc").exists()
 
 
+def test_a_python_that_the_service_cannot_see_is_refused(image: Path) -> None:
+    python = image / "home/me/.pyenv/bin/python3.10"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    (image / "opt/qtseg-edge/bin/python3").symlink_to(python)
+    done = install(image)
+    assert done.returncode == 1 and "/usr/bin/python3 -m venv" in done.stderr and not (image / "etc").exists()
+
+
 def test_the_nodes_of_this_machines_gpu_are_allowed_by_name(image: Path) -> None:
     (image / "dev" / "nvgpu" / "igpu0").mkdir(parents=True)
     try:

@@ -178,6 +178,7 @@ def test_a_file_that_somebody_took_away_is_not_missed(tmp_path: Path) -> None:
         path.unlink()
     record(sink, 50, first=26)
     sink.close()
+    assert listed(tmp_path)["writing"] == []
 
 
 @pytest.mark.parametrize(
