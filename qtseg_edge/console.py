@@ -1,4 +1,7 @@
-"""What the commands print: progress and notices on standard error, results on standard output."""
+"""What the commands print: progress and notices on standard error, results on standard output.
+
+rich is imported where it prints: it takes a tenth of a second, and a run to a pipe has its first result before it needs a table.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 _LINE_EVERY_SECONDS = 10.0
 _PIPE_WIDTH = 1000  # nothing is cut short for a reader that is no screen
@@ -40,6 +39,9 @@ def print_json(document: Any) -> None:
 
 def print_table(columns: list[str], rows: list[list[str]], title: str = "") -> None:
     """Left-aligned first column, right-aligned numbers. Texts are printed as they are: a file may be called `a[1].mp4`."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
@@ -69,6 +71,9 @@ def progress(what: str, unit: str, total: int | None, shown: bool = True) -> Ite
     if not sys.stderr.isatty():
         yield _PlainProgress(what, unit, total)
         return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(what, total=total, note="")

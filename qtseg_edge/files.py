@@ -15,11 +15,12 @@ class PendingFile:
         self.path = path
         self.temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
 
-    def commit(self) -> None:
-        """Flush to disk and rename. Raises OSError, and then leaves nothing behind."""
+    def commit(self, flushed: bool = True) -> None:
+        """Flush to disk, unless a loss at a power cut does no harm, and rename. Raises OSError, and then leaves nothing behind."""
         try:
-            with self.temporary.open("rb+") as file:
-                os.fsync(file.fileno())
+            if flushed:
+                with self.temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
             self.temporary.replace(self.path)
         finally:
             self.discard()
@@ -29,11 +30,11 @@ class PendingFile:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; on success it is renamed to `path`, on any error removed."""
+def replacing(path: Path, flushed: bool = True) -> Iterator[Path]:
+    """Yield a temporary path; on success it is renamed to `path`, on any error removed. flushed: as `PendingFile.commit` takes it."""
     pending = PendingFile(path)
     try:
         yield pending.temporary
-        pending.commit()
+        pending.commit(flushed)
     finally:
         pending.discard()

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from qtseg_edge.errors import IncompatibleError, MissingError, QtsegError
 from qtseg_edge.runtime.backend import INPUT, Backend, Masks, require_interface
 from qtseg_edge.runtime.onnx_metadata import spec_from_onnx
+from qtseg_edge.runtime.openvino_compile import compiled_model
+from qtseg_edge.runtime.openvino_library import openvino
 
 Precision = Literal["f32", "bf16"]
 
@@ -28,7 +29,7 @@ class OpenVinoBackend(Backend):
             raise MissingError("openvino bf16: this CPU has no bfloat16 arithmetic; use --device openvino:f32")
         self.name = f"openvino {precision}"
         try:
-            compiled = core.compile_model(str(model), "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision})
+            compiled = compiled_model(core, model, {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision})
         except RuntimeError as error:
             raise IncompatibleError(f"{model}: OpenVINO {openvino.__version__} cannot compile it ({_last_line(error)})") from error
         require_interface(model, [name for port in [*compiled.inputs, *compiled.outputs] for name in port.names])
