@@ -6,6 +6,7 @@ A command parses, calls the library and prints. No logic lives there, and nothin
 from __future__ import annotations
 
 import functools
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from qtseg_edge.commands.prepare import prepare
 from qtseg_edge.commands.run import run
 from qtseg_edge.commands.train import train
 from qtseg_edge.console import notice
-from qtseg_edge.errors import INTERRUPTED, MissingError, QtsegError
+from qtseg_edge.errors import INTERRUPTED, MissingError, QtsegError, UsageError
 from qtseg_edge.spec import NOTICE
 
 app = typer.Typer(
@@ -68,6 +69,7 @@ def _exit_codes(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
+            _require_numbers(kwargs)
             command(*args, **kwargs)
         except QtsegError as error:
             notice(f"qtseg-edge: {error}")
@@ -86,6 +88,13 @@ def _exit_codes(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(INTERRUPTED) from error
 
     return wrapped
+
+
+def _require_numbers(options: dict[str, Any]) -> None:
+    """Not every version of Typer refuses nan where an option has limits, and nothing compares with it: a gate would pass."""
+    for name, value in options.items():
+        if isinstance(value, float) and math.isnan(value):
+            raise UsageError(f"--{name.replace('_', '-')}: wanted a number, got nan")
 
 
 def _print_version(wanted: bool) -> None:

@@ -337,3 +337,19 @@ def test_a_table_prints_texts_as_they_are(capsys: pytest.CaptureFixture[str]) ->
     assert lines[1].split() == ["what", "[x]"]
     assert lines[2].split() == ["[/]", ":smile:"]
     assert lines[3].startswith("x" * 150)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "--source", "testsrc://", "-o", "null://", "--stall-timeout", "nan"],
+        ["build-engine", "model.onnx", "--precision", "fp16", "--min-mask-iou", "nan"],
+        ["train", "--data", ".", "--lr", "nan"],
+    ],
+)
+def test_no_option_takes_what_is_no_number(folder: Path, arguments: list[str]) -> None:
+    """A gate that compares with nan would let everything pass."""
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2, result.output
+    assert f"{arguments[-2]}: wanted a number, got nan" in result.stderr
+    assert names_in(folder) == ["clip.mp4"]

@@ -121,7 +121,7 @@ def test_a_card_and_classes_contradict_each_other(train: Train, tmp_path: Path) 
     ("options", "text"),
     [
         (["--imgsz", "100"], "quick.json and the options: imgsz: input should be a multiple of 32, got 100"),
-        (["--lr", "nan"], "quick.json and the options: lr: input should be a finite number, got nan"),
+        (["--lr", "inf"], "quick.json and the options: lr: input should be a finite number, got inf"),
         (["--precision", "fp8"], "quick.json and the options: precision: input should be 'auto', 'fp32', 'bf16' or 'fp16', got 'fp8'"),
         (["--config", "none.json"], "none.json: cannot be read (No such file or directory)"),
         (["--device", "tpu"], "--device: wanted auto, cpu or cuda, got 'tpu'"),
