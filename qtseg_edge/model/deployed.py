@@ -28,8 +28,8 @@ class FrameToMask(nn.Module):
         self.normalisation = normalisation
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        pixels = image.float().permute(0, 3, 1, 2)  # (N, 3, H, W)
-        logits = self.network(normalise(pixels, self.normalisation))  # (N, K, H, W)
+        pixels = normalise(image.float(), self.normalisation)  # (N, H, W, 3)
+        logits = self.network(pixels.permute(0, 3, 1, 2))  # (N, K, H, W)
         mask, probability = self._two_classes(logits) if self.classes == 2 else self._many_classes(logits)
         return mask.to(torch.uint8), (probability * 255 + 0.5).to(torch.uint8)
 

@@ -10,7 +10,7 @@ _SMALLEST_RANGE = 1.0  # one grey level: below it the image is flat
 
 
 def normalise(image: Tensor, how: Normalisation) -> Tensor:
-    """(N, 3, H, W) float in 0..255 -> the same shape in -1..1.
+    """(N, 3, H, W) or (N, H, W, 3), float in 0..255 -> the same shape in -1..1.
 
     `minmax` stretches each padded image by its own extremes over all channels; a flat image becomes -1 throughout.
     """

@@ -15,9 +15,10 @@ from qtseg_edge.model.attention import Attention, ChannelAttention, SpatialAtten
 from qtseg_edge.model.checkpoint import load_checkpoint
 from qtseg_edge.model.decoder import DualMixBlock, DualMixDecoder, Upsample
 from qtseg_edge.model.network import NetworkConfig, build_network
-from qtseg_edge.model.rewritten.block import ChannelMixing, RewrittenBlock, SpatialScale
+from qtseg_edge.model.rewritten.block import BranchScales, ChannelMixing, RewrittenBlock
 from qtseg_edge.model.rewritten.decoder import RewrittenDecoder, rewritten
 from qtseg_edge.model.rewritten.feature_attention import FeatureAttention
+from qtseg_edge.model.rewritten.gelu import Gelu
 from qtseg_edge.model.rewritten.token_attention import TokenAttention
 from qtseg_edge.model.rewritten.upsampling import RowUpsample, picture_of
 
@@ -54,6 +55,23 @@ def test_tokens_look_at_features_without_keys_and_values(seed: int, batch: int, 
 
 
 @given(seed=st.integers(0, 999), batch=batches, tokens=classes, pixels=st.integers(1, 30))
+def test_two_attentions_of_the_same_tokens_are_one(seed: int, batch: int, tokens: int, pixels: int) -> None:
+    plains = [drawn(Attention(32, 4), seed), drawn(Attention(32, 4), seed + 1)]
+    both, query = TokenAttention(*plains), values(seed, batch, tokens, 32)  # type: ignore[arg-type]
+    keys = [values(seed + 2, batch, pixels, 32), values(seed + 3, batch, pixels, 32)]
+    rows = both.directions(query).chunk(2, dim=1)
+    sums = [(row @ key.transpose(1, 2)).softmax(dim=2) @ key for row, key in zip(rows, keys, strict=True)]
+    wanted = sum(plain(query, key, key) for plain, key in zip(plains, keys, strict=True))
+    torch.testing.assert_close(both.gathered(torch.cat(sums, dim=1)), wanted, atol=4e-5, rtol=1e-4)
+
+
+@given(seed=st.integers(0, 999), values_at=st.integers(1, 200))
+def test_gelu_is_gelu(seed: int, values_at: int) -> None:
+    x = values(seed, values_at) * 4
+    torch.testing.assert_close(Gelu()(x), nn.functional.gelu(x), atol=1e-6, rtol=1e-5)
+
+
+@given(seed=st.integers(0, 999), batch=batches, tokens=classes, pixels=st.integers(1, 30))
 def test_features_look_at_tokens_without_queries(seed: int, batch: int, tokens: int, pixels: int) -> None:
     plain = drawn(Attention(32, 4), seed)
     assert isinstance(plain, Attention)
@@ -70,7 +88,9 @@ def test_the_branches_are_a_scale_and_a_mixing(seed: int, batch: int, size_hw: t
     assert isinstance(spatial, SpatialAttention) and isinstance(channel, ChannelAttention)
     x = values(seed, batch, 16, size_hw[0] * size_hw[1])
     rows = x.transpose(1, 2)
-    torch.testing.assert_close(x * SpatialScale(spatial)(x, size_hw), spatial(rows, size_hw).transpose(1, 2), atol=1e-5, rtol=1e-4)
+    of_spatial, of_channel = BranchScales(spatial)(x, size_hw).unbind(dim=1)
+    torch.testing.assert_close(x * of_spatial, spatial(rows, size_hw).transpose(1, 2), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(of_channel, torch.ones_like(of_channel))
     torch.testing.assert_close(x + ChannelMixing(channel)(x) @ x, channel(rows).transpose(1, 2), atol=1e-5, rtol=1e-4)
 
 

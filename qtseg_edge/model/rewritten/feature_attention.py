@@ -40,25 +40,36 @@ class FeatureAttention(nn.Module):
         self.query_bias = nn.Parameter(plain.query.bias.detach().reshape(self.heads, -1, 1).clone())  # (A, c, 1)
         self.value_weight = nn.Parameter(plain.value.weight.detach().t().clone())  # (C, C/2)
         self.value_bias = nn.Parameter(plain.value.bias.detach().clone())  # (C/2,)
-        out = plain.out.weight.detach().unflatten(1, (self.heads, -1))  # (C, A, c)
-        self.out_weight = nn.Parameter(out.permute(1, 2, 0).clone())  # (A, c, C)
-        self.out_bias = nn.Parameter(plain.out.bias.detach()[None, :, None].clone())  # (1, C, 1)
+        self.out_weight = nn.Parameter(plain.out.weight.detach().t().clone())  # (C/2, C)
+        self.out_bias = nn.Parameter(plain.out.bias.detach().clone())  # (C,)
 
     def looks(self, tokens: Tensor) -> Looks:
         """tokens (N, K, C)."""
-        key = self._by_head((tokens @ self.key_weight + self.key_bias) * self.scale)  # (N, A, K, c)
-        values = self._by_head(tokens @ self.value_weight + self.value_bias) @ self.out_weight  # (N, A, K, C)
-        directions, offsets = key @ self.query_weight, key @ self.query_bias  # (N, A, K, C), (N, A, K, 1)
-        if self.tokens != 2:
-            return Looks(directions.flatten(1, 2), offsets.flatten(1, 2), values.flatten(1, 2), self.out_bias)
-        first, second = values[:, :, 0], values[:, :, 1]  # (N, A, C)
-        base = first.sum(dim=1).unsqueeze(2) + self.out_bias
-        return Looks(directions[:, :, 1] - directions[:, :, 0], offsets[:, :, 1] - offsets[:, :, 0], second - first, base)
+        if self.tokens == 2:
+            return self._of_difference(tokens)
+        directions, offsets, values = self._by_rows(tokens @ self.key_weight + self.key_bias, tokens @ self.value_weight + self.value_bias)
+        return Looks(directions, offsets, values, self.out_bias[None, :, None])
 
     def received(self, scores: Tensor, looks: Looks) -> Tensor:
         """scores (N, R, P) -> (N, C, P)."""
         weights = scores.sigmoid() if self.tokens == 2 else self._over_tokens(scores)  # (N, R, P)
         return looks.values.transpose(1, 2) @ weights + looks.base
+
+    def _of_difference(self, tokens: Tensor) -> Looks:
+        """Scores and values are linear in the tokens but for their biases, which cancel: the differences of both are those of u1 - u0."""
+        first = tokens[:, :1]  # (N, 1, C)
+        difference = tokens[:, 1:] - first
+        directions, offsets, values = self._by_rows(difference @ self.key_weight, difference @ self.value_weight)
+        base = (first @ self.value_weight + self.value_bias) @ self.out_weight + self.out_bias  # (N, 1, C)
+        return Looks(directions, offsets, values, base.transpose(1, 2))
+
+    def _by_rows(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, T, C/2) each -> directions (N, A*T, C), offsets (N, A*T, 1), values (N, A*T, C)."""
+        key, value = self._by_head(key * self.scale), self._by_head(value)  # (N, A, T, c)
+        out_weight = self.out_weight.unflatten(0, (self.heads, -1))  # (A, c, C)
+        rows = (key @ self.query_weight, key @ self.query_bias, value @ out_weight)
+        directions, offsets, values = (part.flatten(1, 2) for part in rows)
+        return directions, offsets, values
 
     def _over_tokens(self, scores: Tensor) -> Tensor:
         by_head: Tensor = scores.unflatten(1, (self.heads, -1))  # (N, A, K, P)
@@ -66,4 +77,4 @@ class FeatureAttention(nn.Module):
 
     def _by_head(self, x: Tensor) -> Tensor:
         by_head: Tensor = x.unflatten(2, (self.heads, -1))
-        return by_head.transpose(1, 2)  # (N, K, C/2) -> (N, A, K, c)
+        return by_head.transpose(1, 2)  # (N, T, C/2) -> (N, A, T, c)
