@@ -34,6 +34,7 @@ def run_document(report: RunReport, spec: ModelSpec) -> dict[str, Any]:
         "dropped": report.dropped,
         "seconds": round(report.seconds, 3),
         "fps": round(report.fps, 2),
+        "first_result_seconds": snapshot.first_result_s and round(snapshot.first_result_s, 3),
         "sources": [
             {
                 "source": stream.name,
@@ -58,7 +59,9 @@ def run_tables(report: RunReport) -> list[Table]:
     snapshot = report.snapshot
     outputs = [sink.name for sink in snapshot.sinks if sink.written and not sink.error]  # of the others the error says what is left
     written = f"; written: {', '.join(outputs)}" if outputs else ""
-    title = f"{report.frames} frames in {report.seconds:.1f} s, {report.fps:.1f} fps; foreground in {report.foreground_frames}{written}"
+    first = "" if snapshot.first_result_s is None else f" (first result after {snapshot.first_result_s:.1f} s)"
+    frames = f"{report.frames} frames in {report.seconds:.1f} s{first}, {report.fps:.1f} fps"
+    title = f"{frames}; foreground in {report.foreground_frames}{written}"
     if snapshot.board and snapshot.board.throttled_by:
         title += f"; throttled for {snapshot.board.throttled_seconds:.0f} s ({', '.join(snapshot.board.throttled_by)})"
     rows = [

@@ -61,7 +61,7 @@ def _numpy_copy() -> Work:
 def _openvino_products() -> Iterator[Work]:
     """In FP32 and in what else the CPU has: bfloat16, and int8 of both operands."""
     try:
-        import openvino
+        from qtseg_edge.runtime.openvino_library import openvino
     except ImportError:
         return
     core = openvino.Core()
@@ -77,8 +77,9 @@ def _openvino_products() -> Iterator[Work]:
 
 def _openvino_product(side: int, is_int8: bool) -> Any:
     """An input times a constant, as in a network; both quantised as OpenVINO's own tools do it where `is_int8`."""
-    import openvino
-    from openvino import opset13 as ops
+    from qtseg_edge.runtime.openvino_library import openvino
+
+    ops = openvino.opset13
 
     image: Any = ops.parameter([side, side], np.float32)
     weights: Any = ops.constant(np.random.default_rng(1).random((side, side), np.float32) - 0.5)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from qtseg_edge import IMPORTED_AT
 from qtseg_edge.board.watch import BoardState
 from qtseg_edge.runtime.frames import SourceStatus
 from qtseg_edge.runtime.results import Result
@@ -48,7 +49,8 @@ class SinkSnapshot:
 @dataclass(frozen=True)
 class Snapshot:
     """engine: backend, such as "tensorrt fp16". model: the card's name. latencies: one per name in STAGES, shared, not to be changed.
-    board: None where this machine tells nothing of itself.
+    board: None where this machine tells nothing of itself. first_result_s: from the start of the program (the import of this package) to
+    its first mask, None before that.
     """
 
     engine: str
@@ -58,6 +60,7 @@ class Snapshot:
     sinks: tuple[SinkSnapshot, ...]
     latencies: dict[str, LatencyHistogram]
     board: BoardState | None = None
+    first_result_s: float | None = None
 
     def note(self) -> str:
         """One line for who watches the run: what is wrong, else how old the newest picture is and how many were left out."""
@@ -96,6 +99,7 @@ class Monitor:
     def __init__(self, engine: str, model: str, board: Callable[[], BoardState | None] = lambda: None) -> None:
         self._engine, self._model, self._board = engine, model, board
         self._started = time.perf_counter()
+        self._first_result_s: float | None = None
         self._lock = threading.Lock()
         self._streams: list[_Stream] = []
         self._sinks: list[_Sink] = []
@@ -124,6 +128,8 @@ class Monitor:
             if not result.frame.has_signal:
                 stream.mask_share = 0.0
                 return
+            if self._first_result_s is None:
+                self._first_result_s = now - IMPORTED_AT
             stream.frames += 1
             stream.foreground_frames += result.area > 0
             stream.captured_at = result.frame.captured_at
@@ -150,7 +156,8 @@ class Monitor:
         with self._lock:
             streams = tuple(self._of(stream, now) for stream in self._streams)
             sinks = tuple(SinkSnapshot(sink.name, sink.written, sink.error) for sink in self._sinks)
-        return Snapshot(self._engine, self._model, now - self._started, streams, sinks, self.latencies, self._board())
+            first = self._first_result_s
+        return Snapshot(self._engine, self._model, now - self._started, streams, sinks, self.latencies, self._board(), first)
 
     def _of(self, stream: _Stream, now: float) -> StreamSnapshot:
         status = stream.status()

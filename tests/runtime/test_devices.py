@@ -120,9 +120,9 @@ def test_a_directory_is_no_model(tmp_path: Path) -> None:
 
 def test_half_precision_is_taken_by_itself_only_where_the_card_allows_it(small_onnx: Path, tmp_path: Path) -> None:
     import onnx
-    import openvino
 
     from qtseg_edge.runtime.openvino import has_bf16
+    from qtseg_edge.runtime.openvino_library import openvino
     from qtseg_edge.spec import SPEC_KEY
 
     model = onnx.load(small_onnx)
@@ -137,9 +137,8 @@ def test_half_precision_is_taken_by_itself_only_where_the_card_allows_it(small_o
 
 
 def test_half_precision_on_a_cpu_without_it_is_a_missing_device(small_onnx: Path) -> None:
-    import openvino
-
     from qtseg_edge.runtime.openvino import has_bf16
+    from qtseg_edge.runtime.openvino_library import openvino
 
     if has_bf16(openvino.Core()):
         with open_backend(small_onnx, "openvino:bf16") as backend:
