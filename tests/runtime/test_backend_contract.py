@@ -187,6 +187,8 @@ def test_leaving_the_with_block_closes_it_and_closing_twice_is_allowed(open_engi
     "content", [b"", b"not a model at all", b"\x00" * 4096, b"\x7fELF" * 100], ids=["empty", "text", "zeros", "program"]
 )
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path, engine: str, content: bytes) -> None:
+    if engine != "fake":
+        pytest.importorskip(engine.split(":")[0], reason="the engine must be there to refuse a file")
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     with pytest.raises(IncompatibleError, match=r"model\.onnx: (not a whole ONNX file|no qtseg_edge\.spec)"):

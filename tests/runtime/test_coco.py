@@ -47,6 +47,7 @@ def test_run_lengths_are_those_of_coco(mask: Uint8) -> None:
     assert np.array_equal(decoded(lengths), mask)
 
 
+@pytest.mark.timing
 def test_run_lengths_of_720p_take_less_than_two_milliseconds() -> None:
     mask = np.zeros((720, 1280), np.uint8)
     cv2.circle(mask, (600, 300), 250, 1, -1)

@@ -85,6 +85,7 @@ def test_a_login_opens_a_file(clip: bytes) -> None:
         assert next(iter(source)).source == f"http://***@127.0.0.1:{server.port}/a.mp4"
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("handler", [TransportStream(b_frames=2), parts()], ids=["ts with b-frames", "mjpeg"])
 def test_a_stream_without_a_length_is_live_and_its_ages_are_right(handler: Handler) -> None:
     with listening(handler) as server, open_source(f"http://127.0.0.1:{server.port}/live") as source:
