@@ -80,8 +80,8 @@ class RewrittenBlock(nn.Module):
     def _seen(self, tokens: Tensor, x: Tensor, scales: Tensor, mixing: Tensor) -> Tensor:
         """What the tokens see in both branches, (N, K, C)."""
         in_spatial, in_channel = self.attend_features.directions(tokens).chunk(2, dim=1)  # (N or 1, R, C)
-        of_spatial, of_channel = in_spatial.expand(mixing.shape[0], -1, -1), _through(in_channel, mixing)  # (N, R, C)
-        scores = (torch.cat([of_spatial, of_channel], dim=1) @ x).unflatten(1, (2, -1))  # (N, 2, R, P)
+        # The first block's tokens have no batch yet: the products have.
+        scores = torch.stack([in_spatial @ x, _through(in_channel, mixing) @ x], dim=1)  # (N, 2, R, P)
         weights = ((scores * scales).softmax(dim=3) * scales).flatten(1, 2)  # (N, 2R, P)
         from_spatial, from_channel = (weights @ x.transpose(1, 2)).chunk(2, dim=1)  # (N, R, C)
         return self.attend_features.gathered(torch.cat([from_spatial, _through(from_channel, mixing.transpose(1, 2))], dim=1))
