@@ -6,6 +6,7 @@ gives the first one's masks, and it does not notice a damaged file (docs/decisio
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -37,12 +38,9 @@ def _compile(core: openvino.Core, model: Path, properties: Properties) -> openvi
 
 def _compiled_and_kept(core: openvino.Core, model: Path, properties: Properties, entry: Path, content: bytes) -> openvino.CompiledModel:
     compiled = _compile(core, model, properties)
-    if model.read_bytes() == content:  # OpenVINO has read the file by itself, and later
-        try:
-            exported = compiled.export_model()
-        except RuntimeError:  # an engine that cannot: it starts slower
-            return compiled
-        write_entry(entry, exported.getbuffer())
+    with contextlib.suppress(OSError, RuntimeError):  # the file is gone, or OpenVINO cannot: the next start takes as long
+        if model.read_bytes() == content:  # OpenVINO has read it by itself, and later
+            write_entry(entry, compiled.export_model().getbuffer())
     return compiled
 
 
