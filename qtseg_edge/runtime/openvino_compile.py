@@ -16,6 +16,7 @@ from pathlib import Path
 
 from qtseg_edge import __version__
 from qtseg_edge.runtime.compiled_cache import entry_path, read_entry, write_entry
+from qtseg_edge.runtime.openvino_graph import require_exact_int8, rewrite
 from qtseg_edge.runtime.openvino_library import openvino
 
 Properties = Mapping[str, str]
@@ -24,7 +25,7 @@ _EXTERNAL = b"\x0a\x08location"  # the key of a tensor's data in another file (o
 
 
 def compiled_model(core: openvino.Core, model: Path, properties: Properties) -> openvino.CompiledModel:
-    """Raises RuntimeError, as OpenVINO does, and OSError."""
+    """Raises RuntimeError, as OpenVINO does, MissingError for INT8 that this CPU gets wrong, and OSError."""
     content = model.read_bytes()
     if _EXTERNAL in content:
         return _compile(core, model, properties)
@@ -32,8 +33,11 @@ def compiled_model(core: openvino.Core, model: Path, properties: Properties) -> 
     return _imported(core, entry, properties) or _compiled_and_kept(core, model, properties, entry, content)
 
 
-def _compile(core: openvino.Core, model: Path, properties: Properties) -> openvino.CompiledModel:
-    return core.compile_model(core.read_model(str(model)), _CPU, dict(properties))
+def _compile(core: openvino.Core, path: Path, properties: Properties) -> openvino.CompiledModel:
+    model = core.read_model(str(path))
+    require_exact_int8(model, path)
+    rewrite(model)
+    return core.compile_model(model, _CPU, dict(properties))
 
 
 def _compiled_and_kept(core: openvino.Core, model: Path, properties: Properties, entry: Path, content: bytes) -> openvino.CompiledModel:
