@@ -118,38 +118,50 @@ def printed(title: str, figures: Figures, columns: tuple[str, ...]) -> None:
         print(f"| {name} | {' | '.join([*cells, *[''] * (len(columns) - len(cells))])} |")
 
 
+def measure_commands(rounds: int, folder: Path, cold: bool) -> Figures:
+    """`run` with a cache that holds its model, and with an empty one."""
+    site, full = copied_packages(folder / "site") if cold else "", folder / "full"
+    full.mkdir()
+    started(RUN, full, site)
+    starts: dict[str, Callable[[], tuple[float, ...]]] = {
+        "`--version`": lambda: started(("--version",), full, site),
+        "`--help`": lambda: started(("--help",), full, site),
+        "`run --help`": lambda: started(("run", "--help"), full, site),
+        "`run`, first start": lambda: started(RUN, Path(tempfile.mkdtemp(dir=folder)), site),
+        "`run`, further starts": lambda: started(RUN, full, site),
+    }
+    figures: Figures = {name: [] for name in starts}
+    for _ in range(rounds):
+        for name, start in starts.items():
+            if cold:
+                forget(folder / "site", full, ROOT / "qtseg_edge")
+            figures[name].append(start())
+    return figures
+
+
+def measure_engines(rounds: int, folder: Path) -> Figures:
+    for way in WAYS:
+        engine(way, folder)  # fills its cache
+    figures: Figures = {way: [] for way in WAYS}
+    for _ in range(rounds):
+        for way in WAYS:
+            figures[way].append(engine(way, folder))
+    return figures
+
+
 def main(
     rounds: Annotated[int, typer.Option(min=1, help="Best and median are shown; everything starts by turns.")] = 5,
-    cold: Annotated[bool, typer.Option("--cold", help="Packages, model and cache are read from the disk.")] = False,
+    cold: Annotated[bool, typer.Option("--cold", help="Packages, model and cache are read from the disk. Commands only.")] = False,
+    engines: Annotated[bool, typer.Option(help="OpenVINO's ways of keeping a model, too.")] = True,
+    commands: Annotated[bool, typer.Option(help="The commands.")] = True,
 ) -> None:
     """Tables in Markdown, seconds."""
     with tempfile.TemporaryDirectory() as text:
-        folder = Path(text)
-        site = copied_packages(folder / "site") if cold else ""
-        full = folder / "full"
-        full.mkdir()
-        started(RUN, full, site)
-        for way in WAYS if not cold else ():
-            engine(way, full)
-        starts: dict[str, Callable[[], tuple[float, ...]]] = {
-            "`--version`": lambda: started(("--version",), full, site),
-            "`--help`": lambda: started(("--help",), full, site),
-            "`run --help`": lambda: started(("run", "--help"), full, site),
-            "`run`, first start": lambda: started(RUN, Path(tempfile.mkdtemp(dir=folder)), site),
-            "`run`, further starts": lambda: started(RUN, full, site),
-        }
-        figures: Figures = {name: [] for name in starts}
-        engines: Figures = {way: [] for way in WAYS}
-        for _ in range(rounds):
-            for name, start in starts.items():
-                if cold:
-                    forget(folder / "site", full, ROOT / "qtseg_edge")
-                figures[name].append(start())
-            for way in WAYS if not cold else ():
-                engines[way].append(engine(way, full))
-        printed("command", figures, ("until it ended", "processor", "first result"))
-        if not cold:
-            printed("OpenVINO, until its first answer", engines, ("clock", "processor"))
+        if commands:
+            figures = measure_commands(rounds, Path(text), cold)
+            printed("command", figures, ("until it ended", "processor", "first result"))
+        if engines and not cold:
+            printed("OpenVINO, until its first answer", measure_engines(rounds, Path(text)), ("clock", "processor"))
 
 
 if __name__ == "__main__":
