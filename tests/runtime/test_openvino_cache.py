@@ -145,8 +145,9 @@ def test_another_model_of_the_same_name_size_and_time_is_compiled(
 
 @pytest.mark.parametrize("settings", [{"INFERENCE_NUM_THREADS": "1"}, {"PERFORMANCE_HINT": "THROUGHPUT"}])
 def test_other_settings_are_compiled_anew(model: Path, cache: Path, compilations: list[str], settings: dict[str, str]) -> None:
-    for properties in ({"PERFORMANCE_HINT": "LATENCY"}, {"PERFORMANCE_HINT": "LATENCY", **settings}):
-        compiled_model(openvino.Core(), model, properties)
+    properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    for asked in (properties, {**properties, **settings}):
+        compiled_model(openvino.Core(), model, asked)
     assert len(compilations) == len(list(cache.iterdir())) == 2
 
 
