@@ -44,9 +44,11 @@ class Networks:
 
     @property
     def against_app(self) -> dict[str, Any]:
-        """Our median against that of benchmark_app: the best of the rounds, and within each."""
+        """Our median against that of benchmark_app, of the best rounds and within each, and our shortest call against its."""
         ours, app = ([each["p50"] for each in self.latencies[name]] for name in (OURS, APP))
-        return {"best": min(ours) / min(app), "rounds": [a / b for a, b in zip(ours, app, strict=True)], "wanted": WITHIN}
+        least = [min(each["least"] for each in self.latencies[name]) for name in (OURS, APP)]
+        by_rounds = [a / b for a, b in zip(ours, app, strict=True)]
+        return {"best": min(ours) / min(app), "rounds": by_rounds, "shortest": least[0] / least[1], "wanted": WITHIN}
 
 
 def main(
@@ -65,7 +67,10 @@ def main(
         networks, videos = network_turns(checkpoint, onnx, naive, size_hw, calls), {}
         if ultralytics is not None:
             other = Ultralytics(ultralytics, Path(folder), max(size_hw))
-            videos = {f"qtseg-edge run, {DEVICE}": lambda: our_run_in_new_folder(onnx), f"yolo predict, {YOLO}, OpenVINO": other.run}
+            videos = {
+                f"qtseg-edge run, {DEVICE}": lambda: our_run(onnx, Path(folder) / "cache"),
+                f"yolo predict, {YOLO}, OpenVINO": other.run,
+            }
         results = by_turns({**networks, **videos}, rounds, pause)
     measured = Networks(facts, {name: results[name] for name in networks})
     shown = {name: results[name] for name in videos}
@@ -116,11 +121,6 @@ def by_turns(measurements: dict[str, Callable[[], Any]], rounds: int, pause: flo
     return results
 
 
-def our_run_in_new_folder(onnx: Path) -> VideoRun:
-    with tempfile.TemporaryDirectory() as folder:
-        return our_run(onnx, Path(folder))
-
-
 def tables(networks: Networks, videos: Videos, title: str) -> list[Table]:
     facts, ratio = networks.facts, networks.against_app
     torch_ms = min(each["p50"] for each in networks.latencies[TORCH])
@@ -129,22 +129,30 @@ def tables(networks: Networks, videos: Videos, title: str) -> list[Table]:
         best = {key: f"{min(times[key] for times in each):.1f}" if key in each[0] else "" for key in ("least", "p10", "p50")}
         of_rounds = ", ".join(f"{times['p50']:.1f}" for times in each)
         rows.append([name, *best.values(), f"{torch_ms / min(times['p50'] for times in each):.2f} x", of_rounds])
+    of_rounds = ", ".join(f"{each:.3f}" for each in ratio["rounds"])
     told = [
         f"{facts['parameters'] / 1e6:.3f} M parameters, {facts['gmac']:.3f} GMAC at this size, {facts['gmac_512']:.2f} at 512x512",
-        f"{OURS} / benchmark_app, medians: best {ratio['best']:.3f}, in rounds {', '.join(f'{each:.3f}' for each in ratio['rounds'])}; "
+        f"{OURS} / benchmark_app, medians: best {ratio['best']:.3f}, in rounds {of_rounds}; shortest calls {ratio['shortest']:.3f}",
         f"wanted <= {WITHIN}: {'yes' if ratio['best'] <= WITHIN else 'NO'}",
     ]
     columns = ["device only, batch 1, ms: best of rounds", "least", "p10", "p50", "against torch", "p50 of the rounds"]
     found = [(columns, rows, "\n".join([title, *told]))]
     if videos:
-        columns = ["the sample clip, whole program: best of rounds", "fps after the first frame", "seconds to the first", "to the end"]
+        columns = [
+            "the sample clip, whole program: best of rounds",
+            "fps after the first",
+            "seconds to it, first start",
+            "later starts",
+            "to the end",
+        ]
         found.append((columns, [video_row(name, runs) for name, runs in videos.items()], ""))
     return found
 
 
 def video_row(name: str, runs: list[VideoRun]) -> list[str]:
-    fps, first, whole = max(run.fps for run in runs), min(run.first_seconds for run in runs), min(run.seconds for run in runs)
-    return [name, f"{fps:.1f}", f"{first:.2f}", f"{whole:.2f}"]
+    first, *later = (run.first_seconds for run in runs)
+    fps, whole = max(run.fps for run in runs), min(run.seconds for run in runs)
+    return [name, f"{fps:.1f}", f"{first:.2f}", f"{min(later):.2f}" if later else "", f"{whole:.2f}"]
 
 
 def video_document(videos: Videos, other: Ultralytics) -> dict[str, Any]:
