@@ -7,6 +7,7 @@ cd "$(dirname "$0")/../.."
 readonly PLACE=$PWD/.arm64
 readonly ROOT=$PLACE/root
 readonly SUITE=bookworm PYTHON_TAG=311  # Debian 12 and its Python
+readonly SITE=$ROOT/usr/local/lib/python3.11/dist-packages  # where that looks by itself: tests give their children another PYTHONPATH
 readonly MIRROR=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 readonly VENV=${VENV:-.venv}
 readonly BINFMT=/proc/sys/fs/binfmt_misc
@@ -53,8 +54,8 @@ install_wheels() {
   local wanted="$PLACE/wheels.txt"
   "$VENV/bin/python" -m tests.arm64.wheels >"$wanted.new"
   ! cmp --silent "$wanted.new" "$wanted" || return 0
-  rm -rf "$ROOT/opt/site"
-  "$VENV/bin/pip" install --quiet --target "$ROOT/opt/site" --only-binary=:all: --implementation cp --python-version "$PYTHON_TAG" \
+  rm -rf "$SITE"
+  "$VENV/bin/pip" install --quiet --target "$SITE" --only-binary=:all: --implementation cp --python-version "$PYTHON_TAG" \
     --platform manylinux_2_28_aarch64 --platform manylinux_2_17_aarch64 --platform manylinux2014_aarch64 --requirement "$wanted.new"
   mv "$wanted.new" "$wanted"
 }
@@ -72,7 +73,7 @@ run_tests() {
     mount -t tmpfs -o mode=1777 tmpfs "$ROOT/tmp"
     mkdir -p "$ROOT/dev/shm"
     mount -t tmpfs -o mode=1777 tmpfs "$ROOT/dev/shm"
-    exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LANG=C.UTF-8 PYTHONPATH=/opt/site:/src PYTHONDONTWRITEBYTECODE=1 \
+    exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 \
       HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis chroot "$ROOT" /bin/sh -c "cd /src; exec python3 -m tests.arm64.inside \"\$@\"" sh "$@"
   ' bash "$@"
 }
