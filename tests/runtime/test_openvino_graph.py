@@ -18,9 +18,9 @@ from qtseg_edge.runtime.devices import default_model
 
 pytest.importorskip("openvino", reason="its graphs are rewritten")
 
-from qtseg_edge.runtime import openvino_graph  # noqa: E402
-from qtseg_edge.runtime.openvino_graph import require_exact_int8, rewrite  # noqa: E402
-from qtseg_edge.runtime.openvino_library import openvino  # noqa: E402
+from qtseg_edge.runtime import openvino_graph
+from qtseg_edge.runtime.openvino_graph import require_exact_int8, rewrite
+from qtseg_edge.runtime.openvino_library import openvino
 
 ops: Any = openvino.opset13
 f32, i64 = np.float32, np.int64
