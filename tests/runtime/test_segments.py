@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import stat
+import struct
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from fractions import Fraction
@@ -171,6 +172,26 @@ def test_a_file_that_was_changed_is_its_changers(tmp_path: Path) -> None:
     assert sum("is not as it was recorded; it stays" in note for note in notes) == 2
 
 
+def test_what_was_moved_away_takes_no_room(tmp_path: Path) -> None:
+    """Else the rest would have to go for files that are elsewhere, kept."""
+    folder = tmp_path / "recordings"
+    sink = segments(folder, Retention(segment_s=1))
+    record(sink, 100)
+    sink.close()
+    before = videos(folder)
+    room = 2 * sum(path.stat().st_size for path in before)
+    notes: list[str] = []
+    sink = segments(folder, Retention(1, room), notes, Clock(START + timedelta(hours=1), timedelta(seconds=1)))
+    record(sink, 75)
+    for path in videos(folder)[3:6]:
+        path.rename(tmp_path / path.name)
+    record(sink, 75, first=75)
+    sink.close()
+    assert notes == [] and all(path.exists() for path in before[:3])
+    assert sum(path.stat().st_size for path in videos(folder)) <= room
+    assert [entry["file"] for entry in listed(folder)["segments"]] == [path.name for path in videos(folder)]
+
+
 def test_a_file_that_somebody_took_away_is_not_missed(tmp_path: Path) -> None:
     sink = segments(tmp_path, Retention(segment_s=1, keep_bytes=1_000))
     record(sink, 26)
@@ -314,3 +335,42 @@ def test_what_was_cut_off_before_its_first_picture_is_not_kept_as_if_it_played(t
         shown = [100] if (frames, size) == (130, None) else []
         assert [len(decoded(path)) for path in videos(folder)] == shown
         assert len(notes) == len(listed(folder)["segments"]) == len(shown)
+
+
+def test_what_was_finalised_and_not_named_is_whole(tmp_path: Path) -> None:
+    """A power cut while the disk takes the last of a segment: its index is behind its pictures by then."""
+    sink = segments(tmp_path, Retention())
+    record(sink, 130)
+    assert sink._video is not None
+    sink._video._finalise()
+    sink._list.close()
+    notes: list[str] = []
+    segments(tmp_path, Retention(), notes).abandon()
+    assert [len(decoded(path)) for path in videos(tmp_path)] == [130]
+    assert len(notes) == len(listed(tmp_path)["segments"]) == 1
+
+
+def test_what_was_cut_off_while_it_was_finalised_stays(tmp_path: Path) -> None:
+    """Its beginning is on the disk, its end is not: it does not play, and most of its pictures can still be had."""
+    sink = segments(tmp_path, Retention())
+    record(sink, 130)
+    assert sink._video is not None
+    sink._video._finalise()
+    sink._list.close()
+    (left,) = tmp_path.glob("*.recording.mp4")
+    os.truncate(left, left.stat().st_size - 1000)
+    notes: list[str] = []
+    segments(tmp_path, Retention(1, 1_000), notes).abandon()
+    assert videos(tmp_path) == [left] and listed(tmp_path)["segments"] == listed(tmp_path)["writing"] == []
+    assert len(notes) == 1 and "stays as it is" in notes[0]
+
+
+@pytest.mark.parametrize(("kinds", "is_kept"), [((b"mdat", b"moov"), True), ((b"moov", b"mdat"), True), ((b"moov", b"moof"), False)])
+def test_boxes_of_more_than_4_gb_are_read_by_their_long_length(tmp_path: Path, kinds: tuple[bytes, ...], is_kept: bool) -> None:
+    segments(tmp_path, Retention()).abandon()
+    document = listed(tmp_path) | {"writing": [{"file": "long.mp4", "started_at": START.isoformat()}]}
+    (tmp_path / LIST_NAME).write_text(json.dumps(document), encoding="utf-8")
+    content = b"".join(struct.pack(">I4sQ", 1, kind, 116) + bytes(100) for kind in kinds)
+    (tmp_path / "long.recording.mp4").write_bytes(content)
+    segments(tmp_path, Retention()).abandon()
+    assert [path.name for path in videos(tmp_path)] == (["long.mp4"] if is_kept else [])

@@ -7,7 +7,7 @@ import json
 import os
 import stat
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import count
@@ -47,6 +47,7 @@ class SegmentList:
         try:
             self.finished, writing = self._read()
             self._writing: _Writing | None = None
+            self.forget_missing()
             for left in writing:
                 self._adopt(left)
             self._save()
@@ -77,6 +78,10 @@ class SegmentList:
     def save(self) -> None:
         """Raises QtsegError."""
         self._save_or_raise()
+
+    def forget_missing(self) -> None:
+        """What somebody has moved away takes no room here."""
+        self.finished = [segment for segment in self.finished if os.path.lexists(self._folder / segment.file)]
 
     def remove(self, segments: Sequence[Segment], why: str) -> None:
         """Take these away, unless somebody has changed them since they were written: then they are nobody's here any more.
@@ -120,17 +125,21 @@ class SegmentList:
             path.rename(aside)
             self._note(f"qtseg-edge: {path}: not readable ({type(error).__name__}), now {aside.name}; what it listed stays for good")
             return [], []
-        return [segment for segment in finished if os.path.lexists(self._folder / segment.file)], writing
+        return finished, writing
 
     def _adopt(self, left: _Writing) -> None:
         path = self._folder / left.file
         recording = _recording(path)
         if recording.is_file() and not path.exists():
-            if not _holds_pictures(recording):
+            holds_pictures = _holds_pictures(recording)
+            if holds_pictures is None:
+                self._note(f"qtseg-edge: {recording}: an earlier run was cut off while it finalised this; it stays as it is, for good")
+                return
+            if not holds_pictures:
                 recording.unlink()  # cut off before its first two seconds reached the disk
                 return
             recording.rename(path)
-            self._note(f"qtseg-edge: {path}: an earlier run was cut off while it wrote this; its last seconds are missing")
+            self._note(f"qtseg-edge: {path}: an earlier run was cut off while it wrote this; its last seconds may be missing")
         if path.is_file():
             found = path.stat()
             ended_at = datetime.fromtimestamp(found.st_mtime, timezone.utc)
@@ -148,7 +157,7 @@ class SegmentList:
     def _save(self) -> None:
         document = {
             "version": _VERSION,
-            "about": "Recordings of qtseg-edge run. It removes these alone, when keep= or days= says so. Delete a line to keep a file.",
+            "about": "Recordings of qtseg-edge run. It removes these alone, when keep= or days= says so. Move a file away, or rename it, to keep it.",
             "segments": [
                 {
                     "file": segment.file,
@@ -210,20 +219,35 @@ def _is_as_written(path: Path, segment: Segment) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_size == segment.bytes
 
 
-def _holds_pictures(path: Path) -> bool:
-    """Whether what `VideoFile` flushed first is whole: pictures, an "mdat" box, behind their "moov" (ISO/IEC 14496-12, 4.2, 8.1, 8.2)."""
+def _holds_pictures(path: Path) -> bool | None:
+    """Whether pictures, an "mdat" box, and their "moov" are whole (ISO/IEC 14496-12, 4.2, 8.1, 8.2), as `VideoFile` flushes them first.
+
+    Once finalised the pictures stand first, and nothing but the name is missing. None where they do and are not whole.
+    """
+    seen: list[bytes] = []
+    for kind, is_whole in _boxes(path):
+        seen.append(kind)
+        if not is_whole:
+            break
+        if b"moov" in seen and b"mdat" in seen:
+            return True
+    return None if b"mdat" in seen and b"moov" not in seen[: seen.index(b"mdat")] else False
+
+
+def _boxes(path: Path) -> Iterator[tuple[bytes, bool]]:
+    """Kind of each in the file itself, and whether it ends within the file; the last that is told of may not. A length of 1: it follows."""
+    size, place = path.stat().st_size, 0
     with path.open("rb") as file:
-        size, place, has_index = path.stat().st_size, 0, False
         while place + 8 <= size:
             file.seek(place)
             length, kind = struct.unpack(">I4s", file.read(8))
-            if length < 8 or place + length > size:  # cut off within it, or of a length that says so elsewhere: not what is written here
-                return False
-            if has_index and kind == b"mdat":
-                return True
-            has_index |= kind == b"moov"
+            if length == 1 and place + 16 <= size:
+                (length,) = struct.unpack(">Q", file.read(8))
+            is_whole = 8 <= length <= size - place
+            yield kind, is_whole
+            if not is_whole:
+                return
             place += length
-    return False
 
 
 def _recording(path: Path) -> Path:

@@ -85,9 +85,12 @@ class Segments(Sink):
 
     def _pruned(self) -> bool:
         retention = self._retention
+        if not to_remove(self._list.finished, self._checked_bytes, retention, self._now()):
+            return False
+        self._list.forget_missing()
         gone = to_remove(self._list.finished, self._checked_bytes, retention, self._now())
         self._list.remove(gone, retention.asked)
-        return bool(gone)
+        return True
 
     def _moment_of(self, frame: Frame) -> datetime:
         now = self._now()
