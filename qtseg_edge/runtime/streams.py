@@ -63,7 +63,7 @@ def open_streams(
             segmenter = Segmenter(backend, options.threshold, options.roi)
             hysteresis = options.temporal == "hysteresis" or (options.temporal is None and not info.images)
             temporal = TemporalFilter(backend.spec.classes, segmenter.cut, hysteresis)
-            texts = [for_stream(for_start(text, started), number, len(sources)) for text in outputs or [default_output(info)]]
+            texts = [for_start(for_stream(text, number, len(sources)), started) for text in outputs or [default_output(info)]]
             view = None if web is None else partial(web.view, stream=number, card=backend.spec.card, threshold=segmenter.threshold)
             streams.append(Stream(source, segmenter, temporal, open_sinks(texts, info, view, note), options.policy))
     except BaseException:

@@ -321,6 +321,18 @@ def test_every_stream_and_every_start_has_a_place_of_its_own() -> None:
     assert for_start("rtsp://host/{start}", START) == "rtsp://host/{start}"
 
 
+def test_a_clock_that_starts_at_the_same_time_again_takes_no_place_twice(tmp_path: Path) -> None:
+    """A board without a battery and a network; an events file that exists is refused, and a service would not be started again."""
+    text, opened = f"{tmp_path}/{{start}}.events.jsonl", []
+    for _ in range(3):
+        outputs = [for_start(for_stream(text, number, 2), START) for number in range(2)]
+        for output in outputs:
+            open_sink(output, info()).close()
+        opened += [Path(output).name for output in outputs]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(set(opened)) and len(opened) == len(set(opened)) == 6
+    assert opened[0] == "20261125T080000Z-1.events.jsonl" and opened[2] == "20261125T080000Z-2-1.events.jsonl"
+
+
 def test_what_was_cut_off_before_its_first_picture_is_not_kept_as_if_it_played(tmp_path: Path) -> None:
     for frames, size in ((1, None), (60, None), (130, 200), (130, 1500), (130, 0), (130, None)):
         folder = tmp_path / f"{frames}-{size}"

@@ -269,6 +269,14 @@ def test_an_existing_folder_needs_no_slash(tmp_path: Path) -> None:
     assert isinstance(open_sink(str(tmp_path), info()), MaskFolder)
 
 
+@pytest.mark.parametrize("text", ["rtsp:/user:secret@host/live", "rtsp:/user:secret@host/live.mp4", "user:secret@host/live.mp4"])
+def test_an_address_that_looks_like_a_path_shows_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"--output .*\*\*\*@host/live") as caught:
+        open_sink(text, info())
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("text", ["masks", "out.webm", "out", "a.txt", "http://somewhere", "udp://user:secret@host", "null://x"])
 def test_an_unknown_kind_is_refused_with_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.chdir(tmp_path)

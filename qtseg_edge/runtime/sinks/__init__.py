@@ -6,6 +6,7 @@ import importlib.util
 import os
 from collections.abc import Callable
 from datetime import datetime, timezone
+from itertools import count
 from pathlib import Path
 
 from qtseg_edge.errors import MissingError, UsageError
@@ -30,8 +31,15 @@ _WANTED = (
 
 
 def for_start(text: str, now: datetime) -> str:
-    """The output of a run that starts now: `{start}.events.jsonl` -> `20261125T081500Z.events.jsonl`, so that every start has its own."""
-    return text if _is_address(text) else text.replace(_START, now.astimezone(timezone.utc).strftime(STAMP))
+    """The output of a run that starts now: `{start}.events.jsonl` -> `20261125T081500Z.events.jsonl`, so that every start has its own.
+
+    Also where a board without a battery starts at the same time again: `20261125T081500Z-2.events.jsonl`.
+    """
+    if _is_address(text) or _START not in text:
+        return text
+    stamp = now.astimezone(timezone.utc).strftime(STAMP)
+    names = (text.replace(_START, stamp if number == 1 else f"{stamp}-{number}") for number in count(1))
+    return next(name for name in names if not _place(name).exists())
 
 
 def _silent(text: str) -> None:
@@ -122,7 +130,7 @@ def open_sink(text: str, info: SourceInfo, web: WebView | None = None, note: Not
         from qtseg_edge.runtime.sinks.video_writer import VideoFile
 
         return VideoFile(_in_folder(path), info)
-    raise UsageError(f"--output {text}: {_WANTED} (a directory of masks ends in a slash)")
+    raise UsageError(f"--output {_shown(text)}: {_WANTED} (a directory of masks ends in a slash)")
 
 
 def _open_address(text: str, info: SourceInfo, web: WebView | None) -> Sink:
@@ -139,9 +147,7 @@ def _open_address(text: str, info: SourceInfo, web: WebView | None) -> Sink:
         return RtspPublisher(text, info)
     if text.startswith(_WEB) and web is not None:
         return web(info)
-    from qtseg_edge.runtime.sources.uri import redacted
-
-    raise UsageError(f"--output {redacted(text)}: {_WANTED}")
+    raise UsageError(f"--output {_shown(text)}: {_WANTED}")
 
 
 def _is_address(text: str) -> bool:
@@ -175,5 +181,12 @@ def _place(text: str) -> Path:
 
 def _in_folder(path: Path) -> Path:
     if not path.parent.is_dir():
-        raise UsageError(f"--output {path}: no such folder; create it with: mkdir -p {path.parent}")
+        raise UsageError(f"--output {_shown(path)}: no such folder; create it with: mkdir -p {_shown(path.parent)}")
     return path
+
+
+def _shown(text: str | Path) -> str:
+    """An address with a slash too few looks like a path, and holds its password all the same."""
+    from qtseg_edge.runtime.sources.uri import redacted
+
+    return redacted(str(text))

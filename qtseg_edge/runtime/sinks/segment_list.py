@@ -157,7 +157,7 @@ class SegmentList:
     def _save(self) -> None:
         document = {
             "version": _VERSION,
-            "about": "Recordings of qtseg-edge run. It removes these alone, when keep= or days= says so. Move a file away, or rename it, to keep it.",
+            "about": "Recordings of qtseg-edge run. It removes these alone, as keep= and days= say. Move or rename a file to keep it.",
             "segments": [
                 {
                     "file": segment.file,
