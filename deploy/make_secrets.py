@@ -22,7 +22,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE / "secrets"
 DAYS = "825"  # the longest that browsers take
-NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+NAME = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
 
 
 def written(name: str, text: str) -> str:
@@ -38,7 +38,10 @@ def written(name: str, text: str) -> str:
 def certificate(host: str) -> None:
     """Signed by itself: browsers warn. A hospital's own takes its place as tls_certificate and tls_key."""
     paths = FOLDER / "tls_certificate", FOLDER / "tls_key"
-    if all(path.exists() for path in paths):
+    there = [path for path in paths if path.exists()]
+    if len(there) == 1:
+        sys.exit(f"make_secrets.py: {there[0]}: is there without its other half; put that there too, or move it away")
+    if there:
         return
     name = f"IP:{host}" if is_address(host) else f"DNS:{host}"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", DAYS]
@@ -62,9 +65,7 @@ def hashed(password: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 1 or not (
-        is_address(arguments[0]) or re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", arguments[0])
-    ):
+    if len(arguments) != 1 or not (is_address(arguments[0]) or re.fullmatch(NAME, arguments[0])):
         print("make_secrets.py: wanted the name or address that viewers type: python3 make_secrets.py theatre-3.example", file=sys.stderr)
         return 2
     FOLDER.mkdir(mode=0o700, exist_ok=True)

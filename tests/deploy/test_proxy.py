@@ -235,6 +235,17 @@ def test_the_media_server_knows_hashes_of_the_passwords_alone(tmp_path: Path) ->
     assert "@PUBLISHER@" not in config and "@VIEWER@" not in config
 
 
+@pytest.mark.parametrize("name", ["tls_key", "tls_certificate"])
+def test_half_of_a_certificate_is_never_replaced(tmp_path: Path, name: str) -> None:
+    """A hospital's own key cannot be had again."""
+    shutil.copy(DEPLOY / "make_secrets.py", tmp_path)
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / name).write_text("the hospital's own")
+    done = subprocess.run([sys.executable, str(tmp_path / "make_secrets.py"), "theatre-3.example"], capture_output=True, text=True)
+    assert done.returncode == 1 and "without its other half" in done.stderr
+    assert [(path.name, path.read_text()) for path in (tmp_path / "secrets").iterdir()] == [(name, "the hospital's own")]
+
+
 @pytest.mark.parametrize("arguments", [[], ["a b"], ["a", "b"], ["https://x"], ["-x"], ["x;y"]])
 def test_secrets_want_a_name_that_can_be_one(tmp_path: Path, arguments: list[str]) -> None:
     shutil.copy(DEPLOY / "make_secrets.py", tmp_path)
