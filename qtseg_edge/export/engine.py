@@ -27,6 +27,7 @@ from qtseg_edge.files import PendingFile, replacing
 from qtseg_edge.runtime.devices import CHECKPOINT_SUFFIXES, default_model, open_backend
 from qtseg_edge.runtime.engine_file import ENGINE_SUFFIX, EngineSidecar, Precision, require_key, sidecar_path, write_sidecar
 from qtseg_edge.runtime.onnx_metadata import read_metadata, spec_from_onnx
+from qtseg_edge.spec import ModelSpec
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -87,6 +88,11 @@ def build_engine(request: EngineRequest, steps: Steps) -> EngineReport:
     _require_request(request)
     with tempfile.TemporaryDirectory(prefix="qtseg-edge-") as name:
         return _Build(request, steps, Path(name)).done()
+
+
+def calibration_of(spec: ModelSpec) -> Path | None:
+    """The set that belongs to the built-in model. None for every other."""
+    return default_calibration_set() if spec.checkpoint_sha256 == spec_from_onnx(default_model()).checkpoint_sha256 else None
 
 
 class _Build:
@@ -164,9 +170,7 @@ class _Build:
             raise GateError(f"{self._source}: was not accurate enough when it was compared with FP32; nothing was written; {cure}")
 
     def _calibration(self) -> CalibrationSet:
-        folder = self._request.calibration
-        if folder is None and self._spec.checkpoint_sha256 == spec_from_onnx(default_model()).checkpoint_sha256:
-            folder = default_calibration_set()
+        folder = self._request.calibration or calibration_of(self._spec)
         if folder is None:
             raise UsageError(
                 f"--precision {self._request.precision} wants images like those the model will see: --calibration DIR; "

@@ -11,7 +11,7 @@ import hashlib
 from qtseg_edge import __version__
 from qtseg_edge.calibration import load_calibration_set
 from qtseg_edge.errors import IncompatibleError, UsageError
-from qtseg_edge.export.engine import EngineReport, EngineRequest
+from qtseg_edge.export.engine import EngineReport, EngineRequest, calibration_of
 from qtseg_edge.export.gpu_probe import probe_gpu
 from qtseg_edge.runtime.cuda.contract import CudaError, Gpu
 from qtseg_edge.runtime.engine_file import EngineSidecar, read_plan, read_sidecar, require_gpu, require_library, require_platform
@@ -45,14 +45,16 @@ def _gpu() -> Gpu | None:
 
 
 def _require_as_asked(request: EngineRequest, sidecar: EngineSidecar) -> None:
-    for what, wanted, found in _differences(request, sidecar):
+    is_source = _is_source(request, sidecar)
+    for what, wanted, found in _differences(request, sidecar, is_source):
         if wanted != found:
             raise IncompatibleError(f"{request.output}: was built with another {what}: {found}, wanted is {wanted}")
-    _require_model(request, sidecar)
-    _require_calibration(request, sidecar)
+    if is_source:
+        _require_calibration(request, sidecar)
+        _require_accuracy(request, sidecar)
 
 
-def _differences(request: EngineRequest, sidecar: EngineSidecar) -> list[tuple[str, object, object]]:
+def _differences(request: EngineRequest, sidecar: EngineSidecar, is_source: bool) -> list[tuple[str, object, object]]:
     """What, as it is asked for, as it is. Memory and data of the comparison are left out: the engine does not show them."""
     options = request.build
     differences: list[tuple[str, object, object]] = [
@@ -62,30 +64,43 @@ def _differences(request: EngineRequest, sidecar: EngineSidecar) -> list[tuple[s
         ("choice of GPU generations", options.compute_capabilities, sidecar.compute_capabilities),
         ("optimisation level", options.optimization_level, sidecar.build.get("optimization_level")),
     ]
-    if options.batches is not None:
+    if options.batches is not None or len(set(sidecar.batches)) > 1:  # a model of one batch size need not be told which
         differences.append(("range of batches", options.batches, sidecar.batches))
-    if request.exclude:
-        differences.append(("choice of excluded nodes", list(request.exclude), sidecar.build.get("exclude")))
+    if is_source or request.exclude:
+        differences.append(("choice of excluded nodes", list(request.exclude), sidecar.build.get("exclude", [])))
     return differences
 
 
-def _require_model(request: EngineRequest, sidecar: EngineSidecar) -> None:
-    """A model that has its precision in it already is the graph itself; its sidecar names what that was made from, too."""
+def _is_source(request: EngineRequest, sidecar: EngineSidecar) -> bool:
+    """False for the graph itself, which has its precision and its choices in it. IncompatibleError for another model."""
     try:
         digest = hashlib.sha256(request.model.read_bytes()).hexdigest()
     except OSError as error:
         raise UsageError(f"{request.model}: no such model ({error.strerror})") from error
     if digest not in (sidecar.model_sha256, sidecar.onnx_sha256):
         raise IncompatibleError(f"{request.output}: was not built from {request.model}, as that file is now")
+    return digest == sidecar.model_sha256
 
 
 def _require_calibration(request: EngineRequest, sidecar: EngineSidecar) -> None:
-    """Without --calibration it is the set that belongs to the model, or what the graph was made with."""
-    if request.precision == "fp32" or request.calibration is None or not sidecar.calibration:
+    if request.precision == "fp32" or not sidecar.calibration:
         return
-    wanted = load_calibration_set(request.calibration).manifest_sha256
-    if sidecar.calibration.get("manifest_sha256") != wanted:
-        raise IncompatibleError(f"{request.output}: was built with other calibration images than those of {request.calibration}")
+    folder = request.calibration or calibration_of(sidecar.spec)
+    if folder is not None and sidecar.calibration.get("manifest_sha256") != load_calibration_set(folder).manifest_sha256:
+        raise IncompatibleError(f"{request.output}: was built with other calibration images than those of {folder}")
     method = sidecar.calibration.get("method")
     if request.precision == "int8" and method != request.method:
         raise IncompatibleError(f"{request.output}: was built with --method {method}, wanted is {request.method}")
+
+
+def _require_accuracy(request: EngineRequest, sidecar: EngineSidecar) -> None:
+    """Only a limit that is stricter than the one it has passed is held against its figures, which are rounded."""
+    gate, limit = sidecar.gate, request.limit
+    if not gate or limit is None:
+        return
+    if request.data is None:
+        is_enough = gate["measure"] == "mask_iou" and (limit <= gate["limit"] or gate["mask_iou"] >= limit)
+    else:
+        is_enough = gate["measure"] == "dice" and (limit >= gate["limit"] or 100 * (gate["reference_dice"] - gate["dice"]) <= limit)
+    if not is_enough:
+        raise IncompatibleError(f"{request.output}: its comparison with FP32 is not the one that is wanted, or was less strict: {limit:g}")

@@ -176,6 +176,79 @@ def test_the_calibration_images_count_where_they_are_named(request_of: EngineReq
         reusable_engine(request)
 
 
+def test_what_is_no_longer_asked_for_counts_too(request_of: EngineRequest) -> None:
+    """An option that is taken out of a service's file, as well as one that is put in."""
+    exclude = read_sidecar(request_of.output).build | {"exclude": ["decoder.*"]}
+    resigned(request_of.output, build=exclude)
+    with pytest.raises(IncompatibleError, match=r"choice of excluded nodes: \['decoder\.\*'\], wanted is \[\]"):
+        reusable_engine(request_of)
+    resigned(request_of.output, build=exclude | {"exclude": []}, batches=(1, 2, 8))
+    with pytest.raises(IncompatibleError, match=r"range of batches: \(1, 2, 8\), wanted is None"):
+        reusable_engine(request_of)
+
+
+def test_the_method_counts_without_calibration_images_too(request_of: EngineRequest) -> None:
+    request = replace(request_of, precision="int8")
+    resigned(request.output, precision="int8", calibration={"manifest_sha256": "0" * 64, "method": "percentile", "images": 48})
+    reusable_engine(request)
+    with pytest.raises(IncompatibleError, match=r"--method percentile, wanted is minmax"):
+        reusable_engine(replace(request, method="minmax"))
+
+
+def test_the_built_in_model_wants_its_own_images_where_none_are_named(request_of: EngineRequest) -> None:
+    from qtseg_edge.calibration import default_calibration_set, load_calibration_set
+    from qtseg_edge.runtime.devices import default_model
+    from qtseg_edge.runtime.onnx_metadata import spec_from_onnx
+
+    folder = default_calibration_set()
+    assert folder is not None
+    known = {"manifest_sha256": load_calibration_set(folder).manifest_sha256, "method": "percentile", "images": 48}
+    request = replace(request_of, precision="int8")
+    resigned(request.output, precision="int8", calibration=known, spec=spec_from_onnx(default_model()))
+    reusable_engine(request)
+    resigned(request.output, calibration=known | {"manifest_sha256": "0" * 64})
+    with pytest.raises(IncompatibleError, match=r"other calibration images than those of "):
+        reusable_engine(request)
+
+
+@pytest.mark.parametrize(
+    ("data", "gate", "limit", "is_kept"),
+    [
+        (None, {"measure": "mask_iou", "limit": 0.93, "mask_iou": 0.95}, 0.93, True),
+        (None, {"measure": "mask_iou", "limit": 0.93, "mask_iou": 0.95}, 0.96, False),
+        (Path("data"), {"measure": "dice", "limit": 0.5, "dice": 0.85, "reference_dice": 0.853}, 0.5, True),
+        (Path("data"), {"measure": "dice", "limit": 0.5, "dice": 0.85, "reference_dice": 0.853}, 0.2, False),
+        (Path("data"), {"measure": "mask_iou", "limit": 0.93, "mask_iou": 0.95}, 0.5, False),
+        (None, {"measure": "dice", "limit": 0.5, "dice": 0.85, "reference_dice": 0.853}, 0.93, False),
+    ],
+)
+def test_what_is_less_accurate_than_is_wanted_now_has_to_be_built_again(
+    request_of: EngineRequest, data: Path | None, gate: dict[str, Any], limit: float, is_kept: bool
+) -> None:
+    calibration = {"manifest_sha256": "0" * 64, "method": "percentile", "images": 48}
+    resigned(request_of.output, precision="int8", calibration=calibration, gate=gate | {"passed": True})
+    request = replace(request_of, precision="int8", data=data, limit=limit)
+    if is_kept:
+        reusable_engine(request)
+    else:
+        with pytest.raises(IncompatibleError, match=r"comparison with FP32"):
+            reusable_engine(request)
+
+
+def test_a_graph_of_its_own_precision_has_its_choices_in_it(request_of: EngineRequest, tmp_path: Path) -> None:
+    graph = tmp_path / "graph.onnx"
+    build_engine(replace(request_of, output=graph), silent)
+    calibration = {"manifest_sha256": "0" * 64, "method": "entropy", "images": 48}
+    resigned(
+        request_of.output,
+        precision="int8",
+        calibration=calibration,
+        build=read_sidecar(request_of.output).build | {"exclude": ["a.*"]},
+        gate={"measure": "mask_iou", "limit": 0.5, "mask_iou": 0.5, "passed": True},
+    )
+    reusable_engine(replace(request_of, model=graph, precision="int8", limit=0.93))
+
+
 def test_a_model_that_is_gone_is_told(request_of: EngineRequest) -> None:
     request_of.model.unlink()
     code, _, err = command(request_of)
