@@ -16,7 +16,7 @@ from pathlib import Path
 
 from qtseg_edge import __version__
 from qtseg_edge.runtime.compiled_cache import entry_path, read_entry, write_entry
-from qtseg_edge.runtime.openvino_graph import require_exact_int8, rewrite
+from qtseg_edge.runtime.openvino_graph import instruction_limit, require_exact_int8, rewrite
 from qtseg_edge.runtime.openvino_library import openvino
 
 Properties = Mapping[str, str]
@@ -79,6 +79,7 @@ def _entry(core: openvino.Core, content: bytes, properties: Properties) -> Path:
         ",".join(sorted(core.get_property(_CPU, "OPTIMIZATION_CAPABILITIES"))),
         platform.machine(),
         _cpu_flags(),
+        instruction_limit(),
         str(_threads()),
     )
 

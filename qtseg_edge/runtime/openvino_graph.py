@@ -17,6 +17,7 @@ Found by the shape of the graph: where it has another one, such as one of a fore
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ _PIECE_BYTES = 1 << 20
 _LENGTHS = 4  # rows that come of one row, per upsampling
 # Linux names of instructions that add products of 8-bit numbers up in 32 bits. Older ones add pairs of them in 16, and saturate.
 _INT8_DOT_PRODUCTS = {"avx_vnni", "avx512_vnni", "amx_int8"}
+_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # oneDNN Developer Guide, "CPU Dispatcher Control"; OpenVINO computes with oneDNN
 _ops: Any = openvino.opset13
 
 
@@ -50,12 +52,22 @@ def require_exact_int8(model: openvino.Model, path: Path, cpuinfo: Path = Path("
     """Raises MissingError for a quantised graph on an x86 CPU whose 8-bit sums saturate: its masks would be wrong, not slow."""
     if platform.machine().lower() not in ("x86_64", "amd64") or not any(node.get_type_name() == "FakeQuantize" for node in model.get_ops()):
         return
+    if limit := instruction_limit():
+        raise MissingError(
+            f"{path}: is INT8, and {limit} may keep OpenVINO from VNNI, without which 8-bit sums overflow; unset {limit.split('=')[0]}"
+        )
     text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.is_file() else ""
     if not _INT8_DOT_PRODUCTS & set(text.split()):
         raise MissingError(
             f"{path}: is INT8, and this CPU has no VNNI, without which OpenVINO's 8-bit sums overflow; take the FP32 model it was made "
             "from, or --device onnxruntime, which is exact and slower"
         )
+
+
+def instruction_limit() -> str:
+    """Such as "ONEDNN_MAX_CPU_ISA=AVX2" where the user keeps OpenVINO from some of the CPU's instructions; "" where not."""
+    given = [f"{name}={value}" for name in _LIMITS if (value := os.environ.get(name, "")).lower() not in ("", "default", "all")]
+    return given[0] if given else ""
 
 
 def rewrite(model: openvino.Model) -> None:

@@ -151,6 +151,15 @@ def test_other_settings_are_compiled_anew(model: Path, cache: Path, compilations
     assert len(compilations) == len(list(cache.iterdir())) == 2
 
 
+def test_what_was_compiled_with_all_instructions_is_not_taken_where_onednn_may_not_use_them(
+    model: Path, cache: Path, compilations: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    OpenVinoBackend(model).close()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    OpenVinoBackend(model).close()
+    assert len(compilations) == 2
+
+
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "of another model", "not of OpenVINO"])
 def test_a_wrong_entry_is_not_used_and_replaced(
     model: Path, card: ModelCard, cache: Path, compilations: list[str], tmp_path: Path, damage: str

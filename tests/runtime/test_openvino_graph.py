@@ -133,6 +133,18 @@ def test_int8_is_refused_where_its_sums_overflow(flags: str, tmp_path: Path) -> 
     require_exact_int8(plain, Path("model.onnx"), cpuinfo)
 
 
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="Arm's 8-bit products add up in 32 bits")
+@pytest.mark.parametrize("variable", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+def test_int8_is_refused_where_onednn_may_not_use_vnni(variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("flags : avx2 avx512_vnni\n")
+    monkeypatch.setenv(variable, "AVX2")
+    with pytest.raises(MissingError, match=rf"model\.onnx: is INT8, and {variable}=AVX2 .* unset {variable}"):
+        require_exact_int8(quantised(), Path("model.onnx"), cpuinfo)
+    monkeypatch.setenv(variable, "default")
+    require_exact_int8(quantised(), Path("model.onnx"), cpuinfo)
+
+
 @pytest.mark.parametrize("flag", ["avx_vnni", "avx512_vnni", "amx_int8"])
 def test_int8_is_allowed_where_they_do_not(flag: str, tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
