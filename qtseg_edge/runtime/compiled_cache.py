@@ -35,6 +35,8 @@ def read_entry(path: Path, room: Callable[[int], Room]) -> Room | None:
         _require_private(path.parent)
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
+            if not _is_own(status) or (os.name == "posix" and stat.S_IMODE(status.st_mode) & 0o022):
+                return None  # put there, or changed, while the folder was open to others
             size = status.st_size - _DIGEST_BYTES
             digest = file.read(_DIGEST_BYTES)
             if size <= 0:
@@ -55,6 +57,7 @@ def write_entry(path: Path, content: bytes | memoryview) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _require_private(path.parent)
         with replacing(path, flushed=False) as temporary, temporary.open("wb") as file:
+            temporary.chmod(0o600)  # whatever the umask: `read_entry` takes none that others may write
             file.write(_digest(path, content))
             file.write(content)
         _remove_old(path.parent)
@@ -75,12 +78,16 @@ def _digest(path: Path, content: Any) -> bytes:
 
 
 def _require_private(folder: Path) -> None:
-    """Raises OSError where another user could have written into it."""
+    """Closes it to other users. Raises OSError where it is not this user's own."""
     status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
+    if not stat.S_ISDIR(status.st_mode) or not _is_own(status):
         raise PermissionError(f"{folder}: is not a folder of this user")
     if stat.S_IMODE(status.st_mode) & 0o077:
         folder.chmod(0o700)
+
+
+def _is_own(status: os.stat_result) -> bool:
+    return not hasattr(os, "getuid") or status.st_uid == os.getuid()
 
 
 def _remove_old(folder: Path) -> None:

@@ -74,6 +74,30 @@ def test_nothing_is_read_from_the_folder_of_another_user(cache_folder: Path) -> 
     assert read_entry(path, bytearray) == b"compiled"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a file to another user needs root")
+@pytest.mark.parametrize("open_to_others", [False, True])
+def test_what_another_user_has_put_there_is_not_used(cache_folder: Path, open_to_others: bool) -> None:
+    path = entry_path("engine", "model")
+    write_entry(path, b"compiled")
+    cache_folder.chmod(0o777)
+    if open_to_others:
+        path.chmod(0o666)
+    else:
+        os.chown(path, 65534, -1)
+    assert read_entry(path, bytearray) is None
+    write_entry(path, b"again")
+    assert read_entry(path, bytearray) == b"again"
+
+
+def test_what_is_written_is_read_whatever_the_umask() -> None:
+    before = os.umask(0)
+    try:
+        write_entry(entry_path("engine", "model"), b"compiled")
+    finally:
+        os.umask(before)
+    assert read_entry(entry_path("engine", "model"), bytearray) == b"compiled"
+
+
 def test_nothing_is_read_through_a_link(cache_folder: Path, tmp_path: Path) -> None:
     path = entry_path("engine", "model")
     write_entry(path, b"compiled")
