@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _SECONDS = 20.0
+_END_SECONDS = 0.5
 _READING = ("temperature.gpu", "power.draw", "clocks.sm")
 # By drivers from R535 on, and before.
 _REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
@@ -114,9 +116,11 @@ class GpuStream:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Waits for a moment only: a child in a driver that hangs cannot be ended, nor what a wrapper has started."""
         self._process.kill()
-        self._thread.join()
-        self._process.__exit__(kind, error, trace)
+        self._thread.join(_END_SECONDS)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
 
     def _take(self, line: str) -> None:
         reading = parse_gpu(line)
@@ -128,8 +132,9 @@ def follow(lines: IO[bytes], take: Callable[[str], None]) -> threading.Thread:
     """Hand every line to `take` in a thread, which ends with them."""
 
     def read() -> None:
-        for line in lines:
-            take(line.decode(errors="replace"))
+        with lines:
+            for line in lines:
+                take(line.decode(errors="replace"))
 
     thread = threading.Thread(target=read, name="board", daemon=True)
     thread.start()

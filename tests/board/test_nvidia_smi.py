@@ -66,3 +66,11 @@ def test_a_stream_gives_its_newest_line_and_forgets_it_when_no_more_come(tmp_pat
         time.sleep(0.7)
         assert stream.latest() is None
     assert stream._process.returncode == -9 and not stream._thread.is_alive()
+
+
+def test_a_program_that_holds_its_output_open_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "nvidia-smi", "sleep 5; true", monkeypatch)  # a wrapper: when it is ended, what it started goes on
+    with GpuStream(["nvidia-smi"], every_s=0.2):
+        time.sleep(0.3)
+        started = time.monotonic()
+    assert time.monotonic() - started < 3
