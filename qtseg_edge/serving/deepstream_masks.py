@@ -58,17 +58,23 @@ def _items(node: Any, cast: Callable[[Any], Any]) -> Iterator[Any]:
 def inference(folder: Path) -> str:
     """The elements between nvstreammux and the masks, from the files beside this program."""
     if (folder / "nvinferserver.txt").is_file():
-        return f'nvinferserver config-file-path="{folder}/nvinferserver.txt"'
+        return f"nvinferserver config-file-path={quoted(folder / 'nvinferserver.txt')}"
     return (
-        f'nvdspreprocess config-file="{folder}/nvdspreprocess.txt" ! nvinfer config-file-path="{folder}/nvinfer.txt" input-tensor-meta=true'
+        f"nvdspreprocess config-file={quoted(folder / 'nvdspreprocess.txt')} ! "
+        f"nvinfer config-file-path={quoted(folder / 'nvinfer.txt')} input-tensor-meta=true"
     )
+
+
+def quoted(value: object) -> str:
+    """A property's value as GStreamer's parser takes it: nothing in it can add an element."""
+    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def pipeline_text(folder: Path, uri: str, width: int, height: int) -> str:
     """interpolation-method 3: "GPU - Super", averaging, as the network was trained with."""
     return (
         f"nvstreammux name=mux batch-size=1 width={width} height={height} batched-push-timeout=40000 interpolation-method=3 ! "
-        f'{inference(folder)} ! fakesink name=end sync=false uridecodebin uri="{uri}" ! queue ! mux.sink_0'
+        f"{inference(folder)} ! fakesink name=end sync=false uridecodebin uri={quoted(uri)} ! queue ! mux.sink_0"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -225,6 +226,15 @@ def test_the_program_takes_the_elements_of_its_own_folder(tmp_path: Path) -> Non
     (tmp_path / "nvinferserver.txt").touch()
     text = pipeline_text(tmp_path, "file:///a.mp4", 1920, 1080)
     assert f'nvinferserver config-file-path="{tmp_path}/nvinferserver.txt" ! fakesink' in text and "width=1920 height=1080" in text
+
+
+@pytest.mark.parametrize("odd", ['file:///a" ! filesink location="/tmp/b', "file:///a\\", 'file:///"'])
+def test_what_stands_in_an_address_or_a_folders_name_adds_no_element(odd: str) -> None:
+    quoted = r'"((?:\\.|[^"\\])*)"'  # as GStreamer's parser takes it: a backslash before what is meant as it is
+    text = pipeline_text(Path("/") / odd, odd, 1920, 1080)
+    found = [re.sub(r"\\(.)", r"\1", value) for value in re.findall(quoted, text)]
+    assert found == [str(Path("/") / odd / "nvdspreprocess.txt"), str(Path("/") / odd / "nvinfer.txt"), odd]
+    assert re.sub(quoted, "", text).count("!") == pipeline_text(Path("/a"), "file:///a", 1920, 1080).count("!")
 
 
 def test_the_program_needs_nothing_of_this_package(engine: Path, tmp_path: Path) -> None:
