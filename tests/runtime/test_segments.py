@@ -7,7 +7,6 @@ import os
 import signal
 import stat
 import struct
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from fractions import Fraction
 from pathlib import Path
@@ -40,9 +39,10 @@ class Clock:
         return self.moment
 
 
-def segments(folder: Path, retention: Retention, notes: list[str] | None = None, clock: Callable[[], datetime] | None = None) -> Segments:
-    said = [] if notes is None else notes
-    return Segments(folder, info(), retention, said.append, clock or Clock(step=timedelta(seconds=1)))
+def segments(folder: Path, retention: Retention, notes: list[str] | None = None, clock: Clock | None = None) -> Segments:
+    """clock: one that was set before the boot."""
+    said, told = [] if notes is None else notes, clock or Clock(step=timedelta(seconds=1))
+    return Segments(folder, info(), retention, said.append, told, lambda: told.moment.timestamp())
 
 
 def record(sink: Segments, frames: int, first: int = 0, size_hw: tuple[int, int] = (48, 64)) -> None:
@@ -141,6 +141,21 @@ def test_the_old_go_by_age(tmp_path: Path) -> None:
     sink.close()
     assert [decoded(path) != [] for path in videos(tmp_path)] == [True, True, True]
     assert not (tmp_path / "20261125T080001Z.mp4").exists()
+
+
+def test_a_clock_that_is_set_by_months_makes_nothing_older(tmp_path: Path) -> None:
+    """A board without a battery begins on the day its image was made, until it finds a time server."""
+    notes: list[str] = []
+    clock, uptime = Clock(START - timedelta(days=200), timedelta(seconds=1)), 20.0
+    sink = Segments(tmp_path, info(), Retention(segment_s=1, days=30), notes.append, clock, lambda: uptime)
+    record(sink, 60)
+    clock.moment = START
+    record(sink, 60, first=60)
+    assert notes == []
+    uptime += timedelta(days=31).total_seconds()
+    record(sink, 25, first=120)
+    sink.close()
+    assert len(notes) == 4 and all("removed (days=30)" in note for note in notes)
 
 
 def test_files_of_others_stay_whatever_they_are_called(tmp_path: Path) -> None:
@@ -319,18 +334,6 @@ def test_every_stream_and_every_start_has_a_place_of_its_own() -> None:
     assert for_stream("/data/recordings/?keep=1GB", 0, 1) == "/data/recordings/?keep=1GB"
     assert for_start("events/{start}.events.jsonl", START) == "events/20261125T080000Z.events.jsonl"
     assert for_start("rtsp://host/{start}", START) == "rtsp://host/{start}"
-
-
-def test_a_clock_that_starts_at_the_same_time_again_takes_no_place_twice(tmp_path: Path) -> None:
-    """A board without a battery and a network; an events file that exists is refused, and a service would not be started again."""
-    text, opened = f"{tmp_path}/{{start}}.events.jsonl", []
-    for _ in range(3):
-        outputs = [for_start(for_stream(text, number, 2), START) for number in range(2)]
-        for output in outputs:
-            open_sink(output, info()).close()
-        opened += [Path(output).name for output in outputs]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(set(opened)) and len(opened) == len(set(opened)) == 6
-    assert opened[0] == "20261125T080000Z-1.events.jsonl" and opened[2] == "20261125T080000Z-2-1.events.jsonl"
 
 
 def test_what_was_cut_off_before_its_first_picture_is_not_kept_as_if_it_played(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from qtseg_edge.errors import QtsegError, UsageError
 from qtseg_edge.runtime.frames import SourceInfo
 from qtseg_edge.runtime.regions import where_class
-from qtseg_edge.runtime.sinks import default_output, for_stream, open_sink, open_sinks
+from qtseg_edge.runtime.sinks import default_output, for_start, for_stream, open_sink, open_sinks
 from qtseg_edge.runtime.sinks.base import NullSink, Sink
 from qtseg_edge.runtime.sinks.json_lines import JsonLines
 from qtseg_edge.runtime.sinks.pictures import MaskFolder
@@ -373,3 +374,16 @@ def test_masks_are_not_written_over_the_images_they_belong_to(tmp_path: Path) ->
 def test_masks_may_lie_beside_images_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"image")
     assert len(open_sinks([str(tmp_path)], replace(info(images=True), files=(tmp_path / "a.jpg",)))) == 1
+
+
+def test_a_clock_that_starts_at_the_same_time_again_takes_no_place_twice(tmp_path: Path) -> None:
+    """A board without a battery and a network; an events file that exists is refused, and a service would not be started again."""
+    start = datetime(2026, 11, 25, 8, tzinfo=timezone.utc)
+    text, opened = f"{tmp_path}/{{start}}.events.jsonl", []
+    for _ in range(3):
+        outputs = [for_start(for_stream(text, number, 2), start) for number in range(2)]
+        for output in outputs:
+            open_sink(output, info()).close()
+        opened += [Path(output).name for output in outputs]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(set(opened)) and len(opened) == len(set(opened)) == 6
+    assert opened[0] == "20261125T080000Z-1.events.jsonl" and opened[2] == "20261125T080000Z-2-1.events.jsonl"

@@ -37,7 +37,8 @@ class Retention:
 @dataclass(frozen=True)
 class Segment:
     """A finished one. file: its name in the folder. started_at, ended_at: by this machine's clock. complete: False where the run that wrote
-    it was cut off, so that its last seconds may be missing.
+    it was cut off, so that its last seconds may be missing. ended_uptime_s: seconds since the boot when it ended, by a clock that nobody
+    sets; None where another run recorded it.
     """
 
     file: str
@@ -45,6 +46,7 @@ class Segment:
     ended_at: datetime
     bytes: int
     complete: bool = True
+    ended_uptime_s: float | None = None
 
 
 def split_query(text: str) -> tuple[str, str] | None:
@@ -73,13 +75,16 @@ def parse_retention(query: str, text: str) -> Retention:
     return Retention(segment_s, None if keep is None else int(keep), days)
 
 
-def to_remove(finished: Sequence[Segment], writing_bytes: int, retention: Retention, now: datetime) -> list[Segment]:
+def to_remove(
+    finished: Sequence[Segment], writing_bytes: int, retention: Retention, now: datetime, uptime_s: float | None = None
+) -> list[Segment]:
     """Those that are too old, and then the oldest until the rest fits; never the one being written, of which only the size is given.
 
-    finished: in the order in which they were recorded, which no clock that is set back changes. An age counts only where the segment was
-    dated by a clock that was set.
+    finished: in the order in which they were recorded, which no clock that is set back changes. The age of what this run has recorded is
+    told by uptime_s, since a clock that is set by months makes nothing older. That of others counts only where they were dated by a clock
+    that was set.
     """
-    gone = [segment for segment in finished if _is_too_old(segment, retention.days, now)]
+    gone = [segment for segment in finished if retention.days is not None and _age(segment, now, uptime_s) > timedelta(days=retention.days)]
     if retention.keep_bytes is None:
         return gone
     size = writing_bytes + sum(segment.bytes for segment in finished) - sum(segment.bytes for segment in gone)
@@ -92,8 +97,11 @@ def to_remove(finished: Sequence[Segment], writing_bytes: int, retention: Retent
     return gone
 
 
-def _is_too_old(segment: Segment, days: float | None, now: datetime) -> bool:
-    return days is not None and segment.started_at >= _CLOCKS_ARE_SET_FROM and now - segment.ended_at > timedelta(days=days)
+def _age(segment: Segment, now: datetime, uptime_s: float | None) -> timedelta:
+    """0 where nothing is known of it."""
+    if segment.ended_uptime_s is not None and uptime_s is not None:
+        return timedelta(seconds=uptime_s - segment.ended_uptime_s)
+    return now - segment.ended_at if segment.started_at >= _CLOCKS_ARE_SET_FROM else timedelta(0)
 
 
 def _measure(text: str, units: dict[str, int], what: str) -> float:

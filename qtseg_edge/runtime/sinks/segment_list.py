@@ -66,14 +66,15 @@ class SegmentList:
         self._save_or_raise()
         return path
 
-    def end(self, moment: datetime) -> None:
-        """The segment that was begun has its name, or there is nothing of it. `save` notes it."""
+    def end(self, moment: datetime, uptime_s: float) -> None:
+        """The segment that was begun has its name, or there is nothing of it. `save` notes it. uptime_s: as in `Segment`."""
         writing, self._writing = self._writing, None
         if writing is None:
             return
         path = self._folder / writing.file
         if path.is_file():
-            self.finished.append(Segment(writing.file, writing.started_at, moment, path.stat().st_size))
+            segment = Segment(writing.file, writing.started_at, moment, path.stat().st_size, ended_uptime_s=uptime_s)
+            self.finished.append(segment)
 
     def save(self) -> None:
         """Raises QtsegError."""

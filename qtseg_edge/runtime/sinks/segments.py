@@ -21,18 +21,31 @@ def _utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
+def _uptime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Segments(Sink):
     """One video after the other, each named by the UTC time of its first picture and finalised when it is full; no frame is left out
     between two. Finished ones are removed as `retention` says, the oldest first, and only those that a run has noted as its own.
 
-    now: the clock, aware. Raises UsageError where another run records into the folder, QtsegError where it cannot be written.
+    now: the clock, aware. uptime: seconds since the boot, by a clock that nobody sets. Raises UsageError where another run records into
+    the folder, QtsegError where it cannot be written.
     """
 
     needs_picture = True
 
-    def __init__(self, folder: Path, info: SourceInfo, retention: Retention, note: Note, now: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        info: SourceInfo,
+        retention: Retention,
+        note: Note,
+        now: Callable[[], datetime] = _utc_now,
+        uptime: Callable[[], float] = _uptime,
+    ) -> None:
         self.name = f"{folder}/"
-        self._info, self._retention, self._now = info, retention, now
+        self._info, self._retention, self._now, self._uptime = info, retention, now, uptime
         self._list = SegmentList(folder, note)
         self._video: VideoFile | None = None
         self._checked_bytes = 0
@@ -61,7 +74,7 @@ class Segments(Sink):
         try:
             if video is not None:
                 video.abandon()
-                self._list.end(self._now())
+                self._list.end(self._now(), self._uptime())
                 self._list.save()
         finally:
             self._list.close()
@@ -73,7 +86,7 @@ class Segments(Sink):
         try:
             video.close()
         finally:
-            self._list.end(self._now())
+            self._list.end(self._now(), self._uptime())
             self._checked_bytes = 0
             self._pruned()
             self._list.save()  # last: on a full disk there may be room for it by now
@@ -85,10 +98,10 @@ class Segments(Sink):
 
     def _pruned(self) -> bool:
         retention = self._retention
-        if not to_remove(self._list.finished, self._checked_bytes, retention, self._now()):
+        if not to_remove(self._list.finished, self._checked_bytes, retention, self._now(), self._uptime()):
             return False
         self._list.forget_missing()
-        gone = to_remove(self._list.finished, self._checked_bytes, retention, self._now())
+        gone = to_remove(self._list.finished, self._checked_bytes, retention, self._now(), self._uptime())
         self._list.remove(gone, retention.asked)
         return True
 
