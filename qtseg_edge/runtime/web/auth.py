@@ -72,9 +72,11 @@ def _digest(token: str) -> bytes:
 
 
 def _network(client: str) -> str:
-    """A client of IPv6 has a whole network of addresses."""
+    """A client of IPv6 has a whole network of addresses; one of IPv4 is itself, also where a socket of both calls it ::ffff:10.0.0.7."""
     try:
         address = ipaddress.ip_address(client.partition("%")[0])
     except ValueError:
         return client
-    return client if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
+    if isinstance(address, ipaddress.IPv4Address):
+        return client
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))

@@ -143,6 +143,16 @@ def test_a_client_that_waited_may_try_again(monkeypatch: pytest.MonkeyPatch) -> 
     assert access.admits_token(TOKEN, "192.0.2.1")
 
 
+def test_clients_of_ipv4_are_told_apart_where_a_socket_takes_both() -> None:
+    """web://[::]:8080. Else five wrong tokens from anywhere would lock everybody out."""
+    access = Access(TOKEN)
+    for _ in range(5):
+        assert not access.admits_token(WRONG, "::ffff:10.0.0.7")
+    with pytest.raises(TooManyFailures):
+        access.admits_token(TOKEN, "10.0.0.7")
+    assert access.admits_token(TOKEN, "::ffff:10.0.0.8")
+
+
 def test_a_network_of_ipv6_is_one_client() -> None:
     access = Access(TOKEN)
     for number in range(5):
