@@ -47,6 +47,11 @@ class Child:
         code = self._process.wait()
         return 128 - code if code < 0 else code
 
+    def release_signals(self) -> None:
+        """From here on a signal ends this process, as it ends what this becomes."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+
     def _pass_on(self, number: int, _: object) -> None:
         self.received = number
         if self._process is not None:
@@ -88,6 +93,7 @@ def main(arguments: list[str]) -> int:
         engine.parent.mkdir(parents=True, exist_ok=True)
         child = Child()
         code = child.run(build_command(model, precision, engine))
+        child.release_signals()
         if code or child.received is not None:
             return code or STOPPED
         model = str(engine)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from qtseg_edge.runtime.engine_file import read_sidecar, write_sidecar
-from tests.deploy.containers import PATIENCE, Container, wait_for
+from tests.deploy.containers import ENTRYPOINT, PATIENCE, Container, wait_for
 
 WEB = ("-o", "web://0.0.0.0:8080")
 
@@ -86,6 +87,16 @@ def test_a_signal_ends_the_build_which_cleans_up_and_nothing_is_run(tmp_path: Pa
         process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert list(container.engines.iterdir()) == [] and len(container.calls) == 1
+
+
+def test_a_signal_between_the_build_and_the_run_is_not_lost(tmp_path: Path) -> None:
+    container = on_gpu(tmp_path)
+    program = (
+        f"import os, runpy, signal, sys; sys.argv = [{str(ENTRYPOINT)!r}]; "
+        f"os.execvp = lambda *_: os.kill(os.getpid(), signal.SIGTERM); runpy.run_path({str(ENTRYPOINT)!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=container.environment, timeout=PATIENCE)
+    assert done.returncode == -signal.SIGTERM and [call[0] for call in container.calls] == ["build-engine"]
 
 
 def test_a_volume_that_cannot_be_written_is_told(tmp_path: Path) -> None:
