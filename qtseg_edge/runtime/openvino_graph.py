@@ -17,6 +17,7 @@ Found by the shape of the graph: where it has another one, such as one of a fore
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -135,7 +136,7 @@ def _upsampling(value: Any) -> tuple[Upsampling, Any] | None:
     norm = _gelu_input(value)
     shifted = _with_constant(norm, "Add") if norm else None
     scaled = _with_constant(shifted[0], "Multiply") if shifted else None
-    if shifted is None or scaled is None or scaled[0].get_node().get_type_name() != "MVN":
+    if shifted is None or scaled is None or not _is_layer_norm(scaled[0].get_node()):
         return None
     mvn = scaled[0].get_node()
     biased = _with_constant(_through(mvn.input_value(0), "Reshape"), "Add")
@@ -149,27 +150,48 @@ def _upsampling(value: Any) -> tuple[Upsampling, Any] | None:
     return Upsampling(weight, bias, gamma, beta, mvn.get_attributes()["eps"]), product.input_value(0)
 
 
+def _is_layer_norm(node: Any) -> bool:
+    """Over the last axis, which ONNX's LayerNormalization gives as a range, and before the scale and the shift."""
+    if node.get_type_name() != "MVN":
+        return False
+    how, axes = node.get_attributes(), node.input_value(1).get_node()
+    parts = axes.input_values() if axes.get_type_name() == "Range" else [node.input_value(1)]
+    numbers = [number for part in parts if (number := _constant(part)) is not None]
+    if len(numbers) < len(parts) or not how["normalize_variance"] or how["eps_mode"] != "INSIDE_SQRT":
+        return False
+    over = np.ravel(numbers[0] if len(numbers) == 1 else np.arange(*(number.item() for number in numbers)))
+    return over.tolist() in ([-1], [node.get_output_partial_shape(0).rank.get_length() - 1])
+
+
 def _gelu_input(value: Any) -> Any:
     """x of x (erf(x / sqrt 2) + 1) / 2, written in this order (`model/rewritten/gelu.py`)."""
-    halved = _with_constant(value, "Multiply")
+    halved = _with_constant(value, "Multiply", 0.5)
     product = halved and halved[0].get_node()
     if not (product and product.get_type_name() == "Multiply"):
         return None
     for x, other in (product.input_values(), reversed(product.input_values())):
-        plus = _with_constant(other, "Add")
+        plus = _with_constant(other, "Add", 1)
         erf = plus and plus[0].get_node()
-        if erf and erf.get_type_name() == "Erf" and erf.input_value(0).get_node().input_value(0) == x:
+        if not (erf and erf.get_type_name() == "Erf"):
+            continue
+        scaled = _with_constant(erf.input_value(0), "Divide", math.sqrt(2)) or _with_constant(
+            erf.input_value(0), "Multiply", math.sqrt(0.5)
+        )
+        if scaled and scaled[0] == x:
             return x
     return None
 
 
-def _with_constant(value: Any, kind: str) -> tuple[Any, Array] | None:
-    """The other input and the constant of a node of two inputs."""
+def _with_constant(value: Any, kind: str, number: float | None = None) -> tuple[Any, Array] | None:
+    """The other input and the constant of a node of two inputs; number: that it has to be, as far as halves can tell."""
     node = value.get_node()
-    if node.get_type_name() == kind:
-        for first, second in (node.input_values(), reversed(node.input_values())):
-            if (constant := _constant(second)) is not None and _constant(first) is None:
-                return first, constant
+    if node.get_type_name() != kind:
+        return None
+    ways = (node.input_values(),) if kind == "Divide" else (node.input_values(), reversed(node.input_values()))
+    for first, second in ways:
+        if (constant := _constant(second)) is not None and _constant(first) is None:
+            is_it = number is None or (constant.size == 1 and math.isclose(constant.item(), number, rel_tol=1e-3))
+            return (first, constant) if is_it else None
     return None
 
 

@@ -26,8 +26,12 @@ ops: Any = openvino.opset13
 f32, i64 = np.float32, np.int64
 
 
-def head(generator: np.random.Generator, rows: int, widths: list[int], classes: int, half: bool = False) -> openvino.Model:
-    """As the exporter writes it, with random numbers: rows (R, C), tokens (1, C', K) -> (1, R * 4^n, K)."""
+def head(
+    generator: np.random.Generator, rows: int, widths: list[int], classes: int, half: bool = False, other: dict[str, Any] | None = None
+) -> openvino.Model:
+    """As the exporter writes it, with random numbers: rows (R, C), tokens (1, C', K) -> (1, R * 4^n, K). other: what differs."""
+    way: dict[str, Any] = {"axes": [-1], "by variance": True, "eps mode": "INSIDE_SQRT", "erf of x by": np.sqrt(2), "plus": 1, "times": 0.5}
+    way |= other or {}
 
     def drawn(*shape: int) -> Any:
         numbers = generator.standard_normal(shape).astype(f32)
@@ -42,10 +46,10 @@ def head(generator: np.random.Generator, rows: int, widths: list[int], classes: 
         count *= 4
         product = ops.multiply(ops.matmul(value, drawn(channels, 4 * wider), False, False), ops.constant(f32(1)))
         value = ops.reshape(ops.add(product, drawn(4 * wider)), ops.constant(np.array([1, count, wider], i64)), False)
-        normal = ops.mvn(value, ops.constant(np.array([-1], i64)), True, 1e-6, "INSIDE_SQRT")
+        normal = ops.mvn(value, ops.constant(np.array(way["axes"], i64)), way["by variance"], 1e-6, way["eps mode"])
         x = ops.add(ops.multiply(normal, drawn(wider)), drawn(wider))
-        erf = ops.erf(ops.divide(x, ops.constant(f32(np.sqrt(2)))))
-        value = ops.multiply(ops.multiply(x, ops.add(erf, ops.constant(f32(1)))), ops.constant(f32(0.5)))
+        erf = ops.erf(ops.divide(x, ops.constant(f32(way["erf of x by"]))))
+        value = ops.multiply(ops.multiply(x, ops.add(erf, ops.constant(f32(way["plus"])))), ops.constant(f32(way["times"])))
     return openvino.Model([ops.matmul(value, tokens, False, False)], [start, tokens], "head")
 
 
@@ -78,6 +82,25 @@ def test_a_head_in_pieces_is_the_same_head(seed: int, rows: int, widths: list[in
         rewrite(model)
     assert "MVN" not in kinds(model) and "VariadicSplit" in kinds(model)
     np.testing.assert_allclose(results(model, *inputs)[0], wanted, atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        *({"axes": axes} for axes in ([1], [1, 2])),
+        {"by variance": False},
+        {"eps mode": "OUTSIDE_SQRT"},
+        {"erf of x by": 1.7},
+        {"plus": 2},
+        {"times": 1},
+    ],
+    ids=str,
+)
+def test_a_head_that_computes_something_else_stays_as_it_is(other: dict[str, Any]) -> None:
+    model = head(np.random.default_rng(0), 5, [8, 8], 2, other=other)
+    before = kinds(model)
+    rewrite(model)
+    assert kinds(model) == before
 
 
 def test_the_built_in_models_head_is_found_and_gives_the_same_masks(frames: np.ndarray) -> None:
