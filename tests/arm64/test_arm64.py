@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ def test_what_is_run_exists() -> None:
 
 
 def test_the_wheels_are_the_dependencies_and_what_the_tests_need_and_no_engine() -> None:
-    names = {line.split(">")[0] for line in wanted()}
+    names = {re.split("[<>=!~;]", line)[0].strip() for line in wanted()}
     assert {"numpy", "opencv-python-headless", "typer", "rich", "av", "pytest"} <= names
     assert not names & {"torch", "openvino", "onnxruntime", "tensorrt"}
 
