@@ -69,6 +69,7 @@ def test_live_with_every_frame_drops_nothing_that_the_machine_can_hold() -> None
     assert (report.frames, report.dropped) == (60, 0)
 
 
+@pytest.mark.timing
 def test_the_age_does_not_grow_where_the_camera_is_faster_than_the_network() -> None:
     sink = ListSink()
     run(stream(Camera(300), sink, backend=FakeBackend(seconds=0.03)))
@@ -78,6 +79,7 @@ def test_the_age_does_not_grow_where_the_camera_is_faster_than_the_network() -> 
     assert np.median(ages[-10:]) < np.median(ages[5:15]) + 0.05
 
 
+@pytest.mark.timing
 def test_a_slow_output_holds_up_neither_the_network_nor_the_others() -> None:
     slow, quick = ListSink(seconds=0.2), ListSink()
     report = run(stream(Camera(60), slow, quick, backend=FakeBackend(seconds=0.002)))
