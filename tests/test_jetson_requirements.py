@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "deploy" / "jetson"
@@ -49,13 +51,13 @@ def resolved(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 def extras(*names: str) -> list[str]:
-    """The package's own requirements and those of some extras, as pyproject.toml has them."""
-    try:
-        import tomllib
-    except ImportError:
-        pytest.skip("reading pyproject.toml needs Python 3.11")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [*project["dependencies"], *(text for name in names for text in project["optional-dependencies"][name])]
+    """The package's own requirements and those of some extras, as its metadata has them."""
+    asked = []
+    for requirement in map(Requirement, requires("qtseg-edge") or []):
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": name}) for name in names):
+            asked.append(f"{requirement.name}{requirement.specifier}")
+    return asked
 
 
 def lines(board: str) -> list[str]:
