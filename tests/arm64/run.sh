@@ -73,8 +73,8 @@ run_tests() {
     mount -t tmpfs -o mode=1777 tmpfs "$ROOT/tmp"
     mkdir -p "$ROOT/dev/shm"
     mount -t tmpfs -o mode=1777 tmpfs "$ROOT/dev/shm"
-    exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 \
-      HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis chroot "$ROOT" /bin/sh -c "cd /src; exec python3 -m tests.arm64.inside \"\$@\"" sh "$@"
+    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 \
+      HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis chroot "$ROOT" /bin/sh -c "cd /src; exec python3 -m tests.arm64.inside \"\$@\"" sh "$@" || exit  # no exec: as process 1 it would have to wait for orphans
   ' bash "$@"
 }
 
