@@ -192,6 +192,7 @@ def test_gpus_are_shown_with_what_engines_depend_on() -> None:
 
 
 def test_auto_is_asked_of_the_code_that_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino", reason="that code looks whether it is installed")
     both = answers_with(openvino={"devices": ["CPU"], "bf16": False}, onnxruntime={"providers": []}, torch={"cuda": False})
     onnx, checkpoint, engine = auto_choices(both)
     assert onnx == Choice("an .onnx file", "openvino", True, "faster than onnxruntime, which is installed too")
@@ -202,6 +203,7 @@ def test_auto_is_asked_of_the_code_that_takes_it(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_device_that_auto_takes_and_that_does_not_load_is_said_with_the_way_round() -> None:
+    pytest.importorskip("openvino", reason="that code looks whether it is installed")
     broken = answers_with(openvino=Answer("broken", reason="ImportError: libtbb.so.12"), onnxruntime={"providers": []})
     choice = auto_choices(broken)[0]
     assert (choice.device, choice.works) == ("openvino", False)
@@ -324,6 +326,7 @@ int cuDeviceGetAttribute(int *value, int which, int d) { *value = which == 75 ? 
 
 
 def test_the_command_prints_every_finding_and_what_auto_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino", reason="that code looks whether it is installed")
     answers = answers_with(openvino={"devices": ["CPU"], "bf16": True})
     monkeypatch.setattr("qtseg_edge.doctor.ask_all", lambda: answers)
     app = typer.Typer()

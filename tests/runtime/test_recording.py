@@ -171,6 +171,7 @@ def test_what_a_killed_process_has_written_plays(tmp_path: Path, suffix: str) ->
     require_first(left, frames)
 
 
+@pytest.mark.timing
 def test_closing_a_recording_of_720p_takes_no_second(tmp_path: Path) -> None:
     """Nothing that is on the disk already is moved, and the encoder holds back few frames."""
     sink = VideoFile(tmp_path / "a.mp4", info())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import platform
 import struct
 from fractions import Fraction
 from itertools import pairwise
@@ -292,6 +293,7 @@ def test_a_cut_off_video_of_a_container_without_an_index_is_noticed(tmp_path: Pa
     assert "missing of the 4.0 s" in str(error) or "damaged" in str(error)
 
 
+FINDS_DAMAGE = pytest.mark.skipif(platform.machine() == "aarch64", reason="FFmpeg finds less of it on arm64: docs/decisions/0028-arm64.md")
 DAMAGED: dict[str, dict[str, Any]] = {
     "b-frames.mp4": {"options": {"preset": "fast", "bf": "3", "g": "50"}},
     "simple.mp4": {"options": {"preset": "ultrafast", "g": "50"}},
@@ -300,6 +302,7 @@ DAMAGED: dict[str, dict[str, Any]] = {
 }
 
 
+@FINDS_DAMAGE
 @pytest.mark.parametrize("name", DAMAGED)
 def test_nothing_the_decoder_made_up_is_handed_on(tmp_path: Path, name: str) -> None:
     """Reading ends before the first picture that differs from the undamaged one. (Damage of a few bytes can go unnoticed; HEVC and
@@ -315,6 +318,7 @@ def test_nothing_the_decoder_made_up_is_handed_on(tmp_path: Path, name: str) -> 
     assert f"broke after frame {len(frames) - 1} at {(len(frames) - 1) / 25:.2f} s" in str(error)
 
 
+@FINDS_DAMAGE
 @pytest.mark.parametrize("share", [0.3, 0.9])
 def test_pictures_made_up_from_a_damaged_one_are_not_handed_on(tmp_path: Path, share: float) -> None:
     """The B-frames before it in time are decoded after it, and carry no mark of their own."""
