@@ -351,5 +351,7 @@ def test_no_option_takes_what_is_no_number(folder: Path, arguments: list[str]) -
     """A gate that compares with nan would let everything pass."""
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2, result.output
-    assert f"{arguments[-2]}: wanted a number, got nan" in result.stderr
+    words = " ".join(result.stderr.split())
+    # A newer Typer refuses it where an option has a range, in its own words.
+    assert f"{arguments[-2]}: wanted a number, got nan" in words or f"Invalid value for '{arguments[-2]}'" in words
     assert names_in(folder) == ["clip.mp4"]
