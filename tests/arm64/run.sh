@@ -27,24 +27,33 @@ require() {
   [ -x "$VENV/bin/python" ] || fail "wants the environment $VENV, which is not there; make it with: make check"
 }
 
-# Every program of arm64 is given to qemu by the kernel, the ones that tests start included. Taken back at the end if it was not so before.
+# Every program of arm64 is given to qemu by the kernel, the ones that tests start included. What was not so before is taken back at the end.
 register_emulator() {
-  [ -e "$BINFMT/register" ] || mount -t binfmt_misc binfmt_misc "$BINFMT" 2>/dev/null ||
-    fail "wants the kernel's binfmt_misc, which cannot be mounted here; get it with: modprobe binfmt_misc"
+  trap release_emulator EXIT
+  if [ ! -e "$BINFMT/register" ]; then
+    mount -t binfmt_misc binfmt_misc "$BINFMT" 2>/dev/null ||
+      fail "wants the kernel's binfmt_misc, which cannot be mounted here; get it with: modprobe binfmt_misc"
+    mounted=yes
+  fi
   if [ ! -e "$BINFMT/qemu-aarch64" ]; then
     [ -r "$RULE" ] || fail "wants $RULE, which is not there; get it with: apt install qemu-user-static"
-    trap 'echo -1 >"$BINFMT/qemu-aarch64"' EXIT
     cat "$RULE" >"$BINFMT/register"
+    registered=yes
   fi
+}
+
+release_emulator() {
+  [ -z "${registered:-}" ] || echo -1 >"$BINFMT/qemu-aarch64"
+  [ -z "${mounted:-}" ] || umount "$BINFMT"
 }
 
 make_root() {
   local stamp="$PLACE/root.stamp"
   [ ! -e "$stamp" ] || return 0
-  rm -rf "$ROOT"  # what an interrupted run left cannot be gone on with; its packages can
+  rm -rf --one-file-system "$ROOT"  # what an interrupted run left cannot be gone on with; its packages can
   mkdir -p "$PLACE/debs"
   debootstrap --foreign --arch=arm64 --variant=minbase --include=python3 --cache-dir="$PLACE/debs" "$SUITE" "$ROOT" "$MIRROR"
-  chroot "$ROOT" /debootstrap/debootstrap --second-stage
+  unshare --mount --pid --fork --kill-child chroot "$ROOT" /debootstrap/debootstrap --second-stage  # it mounts /proc
   rm -rf "$PLACE/debs"
   touch "$stamp"
 }
