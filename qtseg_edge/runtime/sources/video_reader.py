@@ -34,8 +34,8 @@ class VideoReader(Source):
     """A video file that PyAV opens. Raises QtsegError when it is none.
 
     A damaged picture ends the reading with SourceLostError: what the decoder makes up for it must not be segmented. So does an end
-    well before the announced one. Damage is found where the decoder finds it: most of it in H.264 and MPEG-4, little in HEVC and VP9,
-    which carry nothing to check a picture by.
+    well before the announced one. Damage is found where the decoder finds it: most of it in H.264 and MPEG-4 (on arm64 about two
+    thirds of it in H.264: docs/decisions/0028-arm64.md), little in HEVC and VP9, which carry nothing to check a picture by.
     """
 
     def __init__(self, path: Path) -> None:
