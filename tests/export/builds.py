@@ -33,8 +33,9 @@ def built(onnx_path: Path, folder: Path, options: BuildOptions = RTX) -> tuple[B
 
 
 def builders_of(parent: int) -> list[int]:
-    """The process ids of its children that run."""
-    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if is_running(pid) and _status(pid)[1] == str(parent)]
+    """The process ids of its children that run modules of the package: no browser that another test left open is one."""
+    running = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if is_running(pid)]
+    return [pid for pid in running if _status(pid)[1] == str(parent) and "qtseg_edge." in _read(pid, "cmdline")]
 
 
 def is_running(pid: int) -> bool:
@@ -44,7 +45,12 @@ def is_running(pid: int) -> bool:
 
 def _status(pid: int) -> list[str]:
     """State and parent."""
+    return _read(pid, "stat").rpartition(")")[2].split()[:2] or ["", ""]
+
+
+def _read(pid: int, name: str) -> str:
+    """Empty where the process has gone meanwhile."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+        return Path(f"/proc/{pid}/{name}").read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return ["", ""]
+        return ""
