@@ -20,6 +20,7 @@ None of this has been run: there is no DeepStream where it was written.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -136,10 +137,17 @@ def _triton_server(options: DeepStreamOptions) -> str:
     if _is_address(where):
         return f"grpc {{ url: {quoted(where)} enable_cuda_buffer_sharing: false }}"
     repository = Path(where).resolve()
-    if not (repository / options.triton_model / "config.pbtxt").is_file():
+    config = repository / options.triton_model / "config.pbtxt"
+    if not config.is_file():
         raise UsageError(
             f"--triton: wanted HOST:PORT or a model repository with {options.triton_model}, got {where}; "
             f"make one with: qtseg-edge export-triton MODEL -o {where} --name {options.triton_model}"
+        )
+    largest = re.search(r"^max_batch_size: (\d+)$", config.read_text(encoding="utf-8"), re.MULTILINE)
+    if largest is not None and options.streams > int(largest[1]):
+        raise UsageError(
+            f"--streams: {config} takes up to {largest[1]} images at once, got {options.streams}; "
+            f"export it again, to another folder: qtseg-edge export-triton MODEL --max-batch {options.streams} -o DIR"
         )
     return f"model_repo {{ root: {quoted(str(repository))} strict_model_config: true }}"
 
