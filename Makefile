@@ -12,7 +12,7 @@ demo: $(VENV)/.demo  ## The main job: the overlay of the sample video in overlay
 	$(VENV)/bin/qtseg-edge run --video samples/colonoscopy.mp4 -o overlay.mp4 -o overlay.jsonl
 
 test: $(VENV)/.dev check  ## What CI runs
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

@@ -10,6 +10,9 @@ from hypothesis import HealthCheck, settings
 
 from qtseg_edge.spec import ModelCard
 
+# Before torch is loaded: networks as small as these lose time to a second thread, above all where two tests run at once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The same examples every time, and no clock: a busy machine must not fail a test.
 settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
@@ -27,11 +30,10 @@ def reference() -> Path:
 @pytest.fixture(scope="session")
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network of two classes for 64x96, its weights drawn at random."""
-    torch = pytest.importorskip("torch", reason="checkpoints are made with torch")
-    torch.set_num_threads(1)  # a network this small loses time to a second thread
-    from tests.small_models import write_checkpoint
+    pytest.importorskip("torch", reason="checkpoints are made with torch")
+    from tests.small_models import made_once, write_checkpoint
 
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "small.safetensors", size_hw=(64, 96))
+    return made_once(tmp_path_factory, "small.safetensors", lambda path: write_checkpoint(path, size_hw=(64, 96)))
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +41,9 @@ def small_onnx(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
     """The same as an ONNX file of any batch."""
     pytest.importorskip("onnxsim", reason="exporting needs onnxsim")
     from qtseg_edge.export import example_frames, export_checkpoint
+    from tests.small_models import made_once
 
-    return export_checkpoint(small_checkpoint, tmp_path_factory.mktemp("onnx") / "small.onnx", example_frames(), batch=None).onnx
+    return made_once(tmp_path_factory, "small.onnx", lambda path: export_checkpoint(small_checkpoint, path, example_frames(), batch=None))
 
 
 @pytest.fixture

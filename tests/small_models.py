@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+from filelock import FileLock
 from torch.optim.swa_utils import update_bn
 
 from qtseg_edge.data import image_files, read_image
@@ -40,11 +44,24 @@ def write_checkpoint(
     normalisation: Normalisation = "scale",
     size_hw: tuple[int, int] = (96, 96),
     dtype: torch.dtype = torch.float32,
+    seed: int = 7,
 ) -> Path:
-    network, config = small_network(classes)
+    network, config = small_network(classes, seed)
     names = ("background", "polyp", "instrument")[:classes]
     card = ModelCard("small", names, COLOURS[:classes], size_hw, normalisation, licence="CC0")
     save_checkpoint(path, network, config, card, dtype)
+    return path
+
+
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A file for all tests of a run, which may be of several processes: one makes it and the others wait."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    path = folder / name
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            make(path)
     return path
 
 

@@ -152,7 +152,7 @@ class _Build:
             calibrated = Calibrated(model, self._spec, self._images, self._request.method, self._steps)
             model = calibrated.lowered(self._request.precision, self._request.exclude)
             if self._request.sensitivity:
-                self._costs = calibrated.layer_costs()
+                self._costs = calibrated.layer_costs(self._request.exclude)
             more = {"exclude": self._request.exclude, "calibration": self._calibration_note()}
         model, note = with_note(model, self._request.precision, self._model_sha256, **more)
         path = self._folder / "graph.onnx"

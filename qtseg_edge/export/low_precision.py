@@ -52,11 +52,11 @@ class Calibrated:
         scales = self._scales() if precision == "int8" else {}
         return lowered(self.model, precision, largest_magnitudes(self._magnitudes()), scales, exclude)
 
-    def layer_costs(self) -> tuple[LayerCost, ...]:
-        """Of every convolution, in INT8 by itself, on held-out images."""
+    def layer_costs(self, exclude: tuple[str, ...] = ()) -> tuple[LayerCost, ...]:
+        """Of every convolution that is not excluded, in INT8 by itself, on held-out images."""
         frames = list(self._frames(_evenly(self.images.held_out, _IMAGES_FOR_SENSITIVITY)))
         with self.steps("sensitivity", "layers", None) as advance:
-            return layer_costs(self.model, self._scales(), frames, advance)
+            return layer_costs(self.model, self._scales(), frames, exclude, advance)
 
     def _magnitudes(self) -> Ranges:
         chosen = _evenly(self.images.calibrating, _IMAGES_FOR_MAGNITUDES)

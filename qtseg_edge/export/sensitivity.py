@@ -12,6 +12,7 @@ from onnx import ModelProto
 
 from qtseg_edge.export.precision.graph import as_float32
 from qtseg_edge.export.precision.int8 import quantisable_nodes, quantised
+from qtseg_edge.export.precision.islands import matching_nodes
 from qtseg_edge.export.precision.ranges import Ranges
 from qtseg_edge.runtime.backend import INPUT, OUTPUTS
 
@@ -31,11 +32,13 @@ def layer_costs(
     model: ModelProto,
     scales: Ranges,
     frames: Sequence[Uint8],
+    exclude: tuple[str, ...] = (),
     on_layer: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[LayerCost, ...]:
-    """The most expensive first. frames: uint8 (N, H, W, 3), letterboxed, as the graph takes them."""
+    """The most expensive first. frames: uint8 (N, H, W, 3), letterboxed, as the graph takes them. exclude: patterns of nodes left out."""
     plain = as_float32(model)
-    nodes = quantisable_nodes(plain)
+    excluded = matching_nodes(plain, exclude)
+    nodes = [name for name in quantisable_nodes(plain) if name not in excluded]
     wanted = _results(plain, frames)
     costs = []
     for done, node in enumerate(nodes, 1):

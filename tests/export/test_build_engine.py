@@ -19,7 +19,6 @@ from qtseg_edge.calibration import default_calibration_set
 from qtseg_edge.cli import app
 from qtseg_edge.console import OnProgress
 from qtseg_edge.errors import GateError, IncompatibleError, MissingError, QtsegError, UsageError
-from qtseg_edge.export import ExportReport
 from qtseg_edge.export.builder import BuildOptions
 from qtseg_edge.export.engine import EngineReport, EngineRequest, build_engine
 from qtseg_edge.export.precision_note import PRECISION_KEY, PrecisionNote
@@ -53,9 +52,9 @@ def calibration() -> Path:
 
 
 @pytest.fixture
-def request_of(exported: ExportReport, calibration: Path, tmp_path: Path) -> EngineRequest:
+def request_of(exported: Path, calibration: Path, tmp_path: Path) -> EngineRequest:
     """INT8 of the small model, whatever its masks are."""
-    return EngineRequest(exported.onnx, tmp_path / "small.engine", "int8", RTX, calibration, limit=0.0)
+    return EngineRequest(exported, tmp_path / "small.engine", "int8", RTX, calibration, limit=0.0)
 
 
 def build(request: EngineRequest) -> EngineReport:
@@ -122,7 +121,7 @@ def test_what_fails_is_kept_under_another_name_when_asked(request_of: EngineRequ
 
 def test_labelled_images_decide_where_they_are_given(request_of: EngineRequest, tmp_path: Path) -> None:
     data = labelled(tmp_path / "val", 3)
-    report = build(replace(request_of, data=data, limit=100.0))
+    report = build(replace(request_of, output=tmp_path / "graph.onnx", data=data, limit=100.0))
     assert report.gate is not None
     assert (report.gate.measure, len(report.gate.images), report.gate.data) == ("dice", 3, "val")
 
@@ -133,7 +132,7 @@ def test_the_graph_alone_can_be_had_and_built_elsewhere_without_images(request_o
     note = PrecisionNote.from_json(read_metadata(graph)[PRECISION_KEY])
     assert note.precision == "int8" and note.gate["passed"] and spec_from_onnx(graph) == spec_from_onnx(request_of.model)
     with open_backend(graph, "onnxruntime") as backend:
-        backend.infer(np.zeros((1, 96, 96, 3), np.uint8))
+        backend.infer(np.zeros((1, 64, 96, 3), np.uint8))
     build(replace(request_of, model=graph, calibration=None))
     sidecar = read_sidecar(request_of.output)
     assert (sidecar.precision, sidecar.gate, sidecar.model_sha256) == ("int8", note.gate, note.model_sha256)
@@ -203,20 +202,21 @@ def test_the_same_model_built_twice_gives_the_same_bytes(request_of: EngineReque
     assert request_of.output.read_bytes() == (tmp_path / "again.engine").read_bytes()
 
 
-def test_a_checkpoint_is_exported_on_the_way(request_of: EngineRequest, checkpoint: Path) -> None:
-    build(replace(request_of, model=checkpoint, build=replace(RTX, batches=(1, 2, 4))))
+def test_a_checkpoint_is_exported_on_the_way(request_of: EngineRequest, small_checkpoint: Path) -> None:
+    build(replace(request_of, model=small_checkpoint, precision="fp32", calibration=None, build=replace(RTX, batches=(1, 2, 4))))
     sidecar = read_sidecar(request_of.output)
     assert (sidecar.batches, sidecar.spec.batch) == ((1, 2, 4), None)
-    assert sidecar.model_sha256 == sidecar.spec.checkpoint_sha256 == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert sidecar.model_sha256 == sidecar.spec.checkpoint_sha256 == hashlib.sha256(small_checkpoint.read_bytes()).hexdigest()
 
 
-def test_layers_have_their_cost_and_can_be_left_out(request_of: EngineRequest) -> None:
-    report = build(replace(request_of, sensitivity=True))
-    assert sorted(cost.node for cost in report.costs) == sorted(int8_convolutions(request_of))
+def test_layers_have_their_cost_and_can_be_left_out(request_of: EngineRequest, tmp_path: Path) -> None:
+    report = build(replace(request_of, output=tmp_path / "graph.onnx", sensitivity=True, exclude=("encoder.*",)))
+    left = [name for name in int8_convolutions(request_of) if not name.startswith("encoder.")]
+    assert len(left) > 3 and sorted(cost.node for cost in report.costs) == sorted(left)
     dearest = report.costs[0].node
-    without = build(replace(request_of, exclude=(dearest,)))
+    without = build(replace(request_of, exclude=("encoder.*", dearest)))
     assert without.layers["INT8"] == report.layers["INT8"] - 1
-    assert read_sidecar(request_of.output).build["exclude"] == [dearest]
+    assert read_sidecar(request_of.output).build["exclude"] == ["encoder.*", dearest]
 
 
 def test_another_model_wants_calibration_images_of_its_own(request_of: EngineRequest) -> None:
@@ -270,15 +270,15 @@ def command(*arguments: object) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def test_the_command_prints_what_was_built(request_of: EngineRequest, calibration: Path) -> None:
-    arguments = [request_of.model, "-o", request_of.output, "--precision", "int8", "--calibration", calibration]
-    code, out, err = command(*arguments, "--flavour", "tensorrt-rtx", "--min-mask-iou", 0, "--sensitivity")
+def test_the_command_prints_what_was_built(request_of: EngineRequest, calibration: Path, tmp_path: Path) -> None:
+    arguments = [request_of.model, "--precision", "int8", "--calibration", calibration, "--min-mask-iou", 0, "--flavour", "tensorrt-rtx"]
+    code, out, err = command(*arguments, "-o", request_of.output, "--sensitivity", "--exclude", "encoder.*")
     assert code == 0, err
     assert "INT8" in out and "passed" in out and "probability moved" in out
-    code, out, _ = command(*arguments, "--flavour", "tensorrt-rtx", "--min-mask-iou", 0, "--json")
+    assert sidecar_path(request_of.output).is_file()
+    code, out, _ = command(*arguments, "-o", tmp_path / "graph.onnx", "--json")
     document = json.loads(out)
     assert code == 0 and document["precision"] == "int8" and document["gate"]["passed"]
-    assert sidecar_path(request_of.output).is_file()
 
 
 def test_the_command_ends_with_5_and_the_worst_images_where_the_gate_fails(request_of: EngineRequest, calibration: Path) -> None:

@@ -18,7 +18,7 @@ import tensorrt_rtx
 from onnx import TensorProto, helper
 
 from qtseg_edge.errors import IncompatibleError, MissingError, QtsegError, UsageError
-from qtseg_edge.export import ExportReport, example_frames, export_checkpoint
+from qtseg_edge.export import example_frames, export_checkpoint
 from qtseg_edge.export.builder import BuildOptions, BuiltPlan, build_plan
 from qtseg_edge.export.gpu_probe import probe_gpu
 from qtseg_edge.runtime.cuda.contract import CudaError
@@ -54,9 +54,9 @@ def tiny_of_any_batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def plan(exported: ExportReport, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def plan(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Of a small QTSeg."""
-    return built(exported.onnx, tmp_path_factory.mktemp("plan"))
+    return built(exported, tmp_path_factory.mktemp("plan"))
 
 
 def has_gpu() -> bool:
@@ -78,12 +78,12 @@ def test_a_plan_is_described_as_it_is(plan: Built) -> None:
     assert report.inspected is None or has_gpu()
 
 
-def test_two_builds_at_once_give_the_bytes_of_the_first(exported: ExportReport, plan: Built, tmp_path: Path) -> None:
+def test_two_builds_at_once_give_the_bytes_of_the_first(exported: Path, plan: Built, tmp_path: Path) -> None:
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         folder.mkdir()
     with ThreadPoolExecutor() as pool:
-        plans = [content for _, content in pool.map(lambda folder: built(exported.onnx, folder), folders)]
+        plans = [content for _, content in pool.map(lambda folder: built(exported, folder), folders)]
     assert plans == [plan[1], plan[1]]
 
 
@@ -112,8 +112,8 @@ def test_a_range_of_batches_gives_the_same_bytes_again(tiny_of_any_batch: Path, 
 
 
 @pytest.mark.slow
-def test_a_range_of_batches_builds_of_a_small_qtseg(dynamic: ExportReport, tmp_path: Path) -> None:
-    assert built(dynamic.onnx, tmp_path, replace(RTX, batches=(1, 2, 4)))[1][:4] == MAGIC
+def test_a_range_of_batches_builds_of_a_small_qtseg(small_onnx: Path, tmp_path: Path) -> None:
+    assert built(small_onnx, tmp_path, replace(RTX, batches=(1, 2, 4)))[1][:4] == MAGIC
 
 
 def test_the_built_in_model_builds(tmp_path: Path) -> None:
@@ -137,8 +137,8 @@ def test_each_compute_capability_gives_a_plan(tiny: Path, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wanted", ["8.0", "8.6", "8.9", "12.0", "12.1"])
-def test_each_compute_capability_gives_a_plan_of_a_small_qtseg(exported: ExportReport, tmp_path: Path, wanted: str) -> None:
-    assert built(exported.onnx, tmp_path, replace(RTX, compute_capabilities=(wanted,)))[1][:4] == MAGIC
+def test_each_compute_capability_gives_a_plan_of_a_small_qtseg(exported: Path, tmp_path: Path, wanted: str) -> None:
+    assert built(exported, tmp_path, replace(RTX, compute_capabilities=(wanted,)))[1][:4] == MAGIC
 
 
 def test_a_capability_asked_for_twice_counts_once_and_several_make_one_plan(tiny: Path, tmp_path: Path) -> None:
@@ -289,10 +289,8 @@ def test_quantisation_to_uint8_is_refused(tmp_path: Path) -> None:
 # What cannot be done
 
 
-def test_too_little_workspace_is_a_failure_of_the_build_and_not_of_the_graph(exported: ExportReport, tmp_path: Path) -> None:
-    require_refused(
-        exported.onnx, tmp_path, QtsegError, "workspace limit.*--workspace 1e-06; give it more", replace(RTX, workspace_gib=1e-6)
-    )
+def test_too_little_workspace_is_a_failure_of_the_build_and_not_of_the_graph(exported: Path, tmp_path: Path) -> None:
+    require_refused(exported, tmp_path, QtsegError, "workspace limit.*--workspace 1e-06; give it more", replace(RTX, workspace_gib=1e-6))
 
 
 def test_a_folder_that_takes_no_files_is_one_line(tiny: Path) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from qtseg_edge.errors import MissingError, QtsegError
-from qtseg_edge.export import ExportReport
 from qtseg_edge.export.builder import BuildOptions, build_plan
 from qtseg_edge.export.gpu_probe import l4t_version
 from tests.export.builds import RTX, builders_of, built, is_running, silent, written
@@ -164,8 +163,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_ctrl_c_ends_the_builder_and_leaves_nothing(exported: ExportReport, tmp_path: Path) -> None:
-    process, builder = started(exported.onnx, tmp_path)
+def test_ctrl_c_ends_the_builder_and_leaves_nothing(exported: Path, tmp_path: Path) -> None:
+    process, builder = started(exported, tmp_path)
     os.kill(builder, signal.SIGSTOP)  # it will not end by itself
     try:
         process.send_signal(signal.SIGINT)
@@ -178,8 +177,8 @@ def test_ctrl_c_ends_the_builder_and_leaves_nothing(exported: ExportReport, tmp_
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_builder_ends_with_the_process_that_started_it(exported: ExportReport, tmp_path: Path, number: signal.Signals) -> None:
-    process, builder = started(exported.onnx, tmp_path)
+def test_a_builder_ends_with_the_process_that_started_it(exported: Path, tmp_path: Path, number: signal.Signals) -> None:
+    process, builder = started(exported, tmp_path)
     process.send_signal(number)
     process.communicate(timeout=30)
     wait_until(lambda: not is_running(builder))

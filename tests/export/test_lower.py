@@ -63,7 +63,8 @@ def test_the_note_travels_in_the_graph_beside_what_was_there(scales: Ranges) -> 
 def test_every_quantised_layer_has_a_cost_and_the_dearest_comes_first(scales: Ranges) -> None:
     told: list[tuple[int, int]] = []
     narrow = {**scales, "stem.act.silu": (-1e-3, 1e-3)}  # what the first convolution reads is clipped to next to nothing
-    costs = layer_costs(MODEL, narrow, frames(2), lambda done, total: told.append((done, total)))
+    costs = layer_costs(MODEL, narrow, frames(2), on_layer=lambda done, total: told.append((done, total)))
     assert [cost.node for cost in costs] == ["block.first/Conv", "block.second/Conv"]
     assert costs[0].confidence > 10 * costs[1].confidence > 0
     assert told == [(1, 2), (2, 2)]
+    assert layer_costs(MODEL, narrow, frames(2), exclude=("block.first/*",)) == costs[1:]

@@ -3,12 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from qtseg_edge.model.checkpoint import Checkpoint, load_checkpoint
 from tests.model.authors_format import Size, write_checkpoint
-
-torch.set_num_threads(1)  # networks this small lose time to a second thread
 
 
 @pytest.fixture(scope="session")

@@ -112,9 +112,7 @@ def test_nvinferserver_opens_a_repository_of_its_own(served: ServableModel, tmp_
 def test_more_streams_than_the_repository_takes_at_once_are_refused(served: ServableModel, tmp_path: Path) -> None:
     add_version(tmp_path / "models", served, TritonOptions("polyp", "onnxruntime", largest_batch=2))
     texts(served, DeepStreamOptions(2, FRAME_HW, str(tmp_path / "models"), "polyp"))
-    with pytest.raises(
-        UsageError, match=r"--streams: .*config\.pbtxt takes up to 2 images at once, got 3; .*--max-batch 3"
-    ):
+    with pytest.raises(UsageError, match=r"--streams: .*config\.pbtxt takes up to 2 images at once, got 3; .*--max-batch 3"):
         texts(served, DeepStreamOptions(3, FRAME_HW, str(tmp_path / "models"), "polyp"))
 
 

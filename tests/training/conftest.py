@@ -4,13 +4,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.model import authors_format
 from tests.training.commands import Whole, arguments, environment, write_larger_data
 from tests.training.discs import QUICK, Run, Step, collecting, go, write_data
-
-torch.set_num_threads(1)  # networks this small lose time to a second thread
 
 
 @pytest.fixture(scope="session")
