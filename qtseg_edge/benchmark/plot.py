@@ -35,10 +35,9 @@ def plot(done: Benchmark) -> bytes:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.margins(0.12, 0.25)
-    low, high = axes.get_ylim()
-    if high - low < _LEAST_SPAN:
-        axes.set_ylim((low + high - _LEAST_SPAN) / 2, (low + high + _LEAST_SPAN) / 2)  # what is equal but for noise is to look equal
+    axes.margins(0.12)
+    if axes.has_data():
+        axes.set_ylim(*vertical_limits(*axes.dataLim.intervaly))
     axes.grid(which="both", alpha=0.25)
     axes.set_axisbelow(True)
     axes.set_title(done.machine.line(), fontsize=8)
@@ -47,6 +46,12 @@ def plot(done: Benchmark) -> bytes:
     picture = io.BytesIO()
     figure.savefig(picture, dpi=120, format="png")
     return picture.getvalue()
+
+
+def vertical_limits(lowest: float, highest: float) -> tuple[float, float]:
+    """With room for the numbers. What is equal but for noise is to look equal."""
+    middle, half = (lowest + highest) / 2, max(_LEAST_SPAN, 1.5 * (highest - lowest)) / 2
+    return middle - half, middle + half
 
 
 def _point(axes: Axes, done: Benchmark, number: int, result: Result, quality: float | None) -> None:

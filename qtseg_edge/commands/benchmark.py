@@ -25,10 +25,10 @@ def benchmark(
         list[str] | None, typer.Option(help="As of run; repeatable. Every one that works here when left out.", show_default=False)
     ] = None,
     imgsz: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(metavar="LIST", help="256,352 or 224x384 (height x width), for checkpoints.", show_default=False),
     ] = None,
-    batch: Annotated[str | None, typer.Option(metavar="LIST", help="1,8: images in one call.", show_default=False)] = None,
+    batch: Annotated[list[str] | None, typer.Option(metavar="LIST", help="1,8: images in one call.", show_default=False)] = None,
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Labelled images for Dice: images/ and masks/.", show_default=False)
     ] = None,
@@ -58,7 +58,7 @@ def benchmark(
     from qtseg_edge.runtime.devices import default_model
 
     interrupt_once()
-    wanted = Wanted(tuple(models or [default_model()]), tuple(device or ()), _sizes(imgsz), _batches(batch))
+    wanted = Wanted(tuple(models or [default_model()]), tuple(device or ()), _sizes(_joined(imgsz)), _batches(_joined(batch)))
     settings = Settings(rounds, seconds, data, trust, cuda_driver)
     if fail_under_dice is not None and data is None:
         raise UsageError("--fail-under-dice: Dice needs labels: add --data DIR")
@@ -82,6 +82,11 @@ def benchmark(
         notice("qtseg-edge: interrupted; above is what was measured until then")
         raise typer.Exit(INTERRUPTED)
     require(done, fail_over_ms, fail_under_dice)
+
+
+def _joined(lists: list[str] | None) -> str | None:
+    """`--batch 1 --batch 8` is `--batch 1,8`: the last alone would be measured, and nobody told."""
+    return None if not lists else ",".join(lists)
 
 
 def _sizes(text: str | None) -> tuple[tuple[int, int], ...]:

@@ -143,7 +143,7 @@ def _triton_server(options: DeepStreamOptions) -> str:
             f"--triton: wanted HOST:PORT or a model repository with {options.triton_model}, got {where}; "
             f"make one with: qtseg-edge export-triton MODEL -o {where} --name {options.triton_model}"
         )
-    largest = re.search(r"^max_batch_size: (\d+)$", config.read_text(encoding="utf-8"), re.MULTILINE)
+    largest = re.search(r"^\s*max_batch_size\s*:\s*(\d+)", config.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
     if largest is not None and options.streams > int(largest[1]):
         raise UsageError(
             f"--streams: {config} takes up to {largest[1]} images at once, got {options.streams}; "

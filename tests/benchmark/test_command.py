@@ -103,6 +103,11 @@ def test_a_run_of_the_fake_prints_tables_and_dice(models: Models, tmp_path: Path
     assert "round 2 of 2" in done.stderr
 
 
+def test_a_list_in_parts_is_the_whole_list(models: Models, tmp_path: Path) -> None:
+    done = call(*models("a"), "--device", "fake", "--batch", "1", "--batch", "2,4", *QUICK, "--json")
+    assert [one["batch"] for one in json.loads(done.stdout)["candidates"]] == [1, 2, 4]
+
+
 def test_a_crash_is_a_row_and_fails_the_gate(models: Models, stand_in: Path) -> None:
     crashing, good = models("crashing", "a")
     done = call(crashing, good, "--device", "onnxruntime", *QUICK, "--json", "--fail-over-ms", "1000")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qtseg_edge.benchmark.candidates import Skipped
-from qtseg_edge.benchmark.plot import plot
+from qtseg_edge.benchmark.plot import plot, vertical_limits
 from qtseg_edge.benchmark.report import (
     benchmark_document,
     benchmark_markdown,
@@ -146,3 +146,9 @@ def test_what_was_not_measured_passes_no_gate(done: Benchmark) -> None:
         require(failed, 1000, None)
     with pytest.raises(GateError, match=r"has no Dice under the 90 wanted"):
         require(benchmark_of(result(candidate(), [1.0])), None, 90)
+
+
+def test_what_is_equal_looks_equal_and_no_axis_goes_far_beyond_what_there_is() -> None:
+    assert vertical_limits(100, 100) == (99.5, 100.5)
+    assert vertical_limits(86.2, 86.4) == pytest.approx((85.8, 86.8))
+    assert vertical_limits(60, 80) == (55, 85)
