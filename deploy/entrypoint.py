@@ -48,7 +48,7 @@ class Child:
         return 128 - code if code < 0 else code
 
     def release_signals(self) -> None:
-        """From here on a signal ends this process, as it ends what this becomes."""
+        """From here on a signal ends this process, as it ends what this becomes; not as process 1, which is why compose.yaml has `init`."""
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
 

@@ -160,7 +160,8 @@ def _is_layer_norm(node: Any) -> bool:
     if len(numbers) < len(parts) or not how["normalize_variance"] or how["eps_mode"] != "INSIDE_SQRT":
         return False
     over = np.ravel(numbers[0] if len(numbers) == 1 else np.arange(*(number.item() for number in numbers)))
-    return over.tolist() in ([-1], [node.get_output_partial_shape(0).rank.get_length() - 1])
+    rank = node.get_output_partial_shape(0).rank
+    return over.tolist() == [-1] or (rank.is_static and over.tolist() == [rank.get_length() - 1])
 
 
 def _gelu_input(value: Any) -> Any:

@@ -70,7 +70,8 @@ def test_a_stream_gives_its_newest_line_and_forgets_it_when_no_more_come(tmp_pat
 
 def test_a_program_that_holds_its_output_open_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path, "nvidia-smi", "sleep 5; true", monkeypatch)  # a wrapper: when it is ended, what it started goes on
-    with GpuStream(["nvidia-smi"], every_s=0.2):
+    with GpuStream(["nvidia-smi"], every_s=0.2) as stream:
         time.sleep(0.3)
         started = time.monotonic()
     assert time.monotonic() - started < 3
+    stream._thread.join(20)  # other tests count threads

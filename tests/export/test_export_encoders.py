@@ -63,7 +63,7 @@ def vit_static(vit: Path) -> ExportReport:
 
 @pytest.fixture(scope="module")
 def vit_dynamic(vit: Path) -> ExportReport:
-    return export_checkpoint(vit, vit.with_name("small_onnx"), example_frames(), batch=None)
+    return export_checkpoint(vit, vit.with_name("dynamic.onnx"), example_frames(), batch=None)
 
 
 def test_a_vit_gives_masks_that_depend_on_the_picture(vit_static: ExportReport) -> None:

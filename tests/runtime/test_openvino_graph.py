@@ -138,6 +138,17 @@ def test_a_graph_without_our_head_stays_as_it_is() -> None:
     assert kinds(model) == before
 
 
+@pytest.mark.parametrize("axis", [-1, 2])
+def test_a_graph_of_any_number_of_dimensions_stays_as_it_is(axis: int) -> None:
+    x, weights = (ops.parameter(openvino.PartialShape.dynamic(), f32, name=name) for name in ("x", "weights"))
+    norm = ops.add(ops.multiply(ops.mvn(x, ops.constant(np.array([axis], i64)), True, 1e-6, "INSIDE_SQRT"), f32(2)), f32(1))
+    gelu = ops.multiply(ops.multiply(norm, ops.add(ops.erf(ops.divide(norm, f32(np.sqrt(2)))), f32(1))), f32(0.5))
+    model = openvino.Model([ops.matmul(gelu, weights, False, False)], [x, weights], "other")
+    before = kinds(model)
+    rewrite(model)
+    assert kinds(model) == before
+
+
 def quantised() -> openvino.Model:
     x = ops.parameter([1, 4], f32, name="x")
     low, high = ops.constant(f32(-1)), ops.constant(f32(1))

@@ -158,6 +158,32 @@ def test_a_clock_that_is_set_by_months_makes_nothing_older(tmp_path: Path) -> No
     assert len(notes) == 4 and all("removed (days=30)" in note for note in notes)
 
 
+def test_what_was_recorded_before_the_clock_was_set_by_months_outlives_a_restart(tmp_path: Path) -> None:
+    notes: list[str] = []
+    clock, uptime = Clock(START - timedelta(days=200)), 20.0
+    sink = Segments(tmp_path, info(), Retention(segment_s=1, days=30), notes.append, clock, lambda: uptime)
+    record(sink, 60)
+    clock.moment, uptime = START, 320.0
+    record(sink, 25, first=60)
+    sink.close()
+    assert {entry["ended_at"] for entry in listed(tmp_path)["segments"][:2]} == {(START - timedelta(minutes=5)).isoformat()}
+    clock.moment += timedelta(hours=1)
+    sink = Segments(tmp_path, info(), Retention(segment_s=1, days=30), notes.append, clock, lambda: 0.0)
+    record(sink, 30)
+    sink.close()
+    assert notes == []
+
+
+def test_a_clock_that_is_set_back_dates_nothing_back(tmp_path: Path) -> None:
+    clock, uptime = Clock(START), 20.0
+    sink = Segments(tmp_path, info(), Retention(segment_s=1), print, clock, lambda: uptime)
+    record(sink, 30)
+    clock.moment, uptime = START - timedelta(days=200), 80.0
+    record(sink, 30, first=30)
+    sink.close()
+    assert listed(tmp_path)["segments"][0]["ended_at"] == START.isoformat()
+
+
 def test_files_of_others_stay_whatever_they_are_called(tmp_path: Path) -> None:
     """Only what the list names is ours; a copy from another device has the same kind of name."""
     others = {"20200101T000000Z.mp4": b"copied from another device", "holiday.mp4": b"x" * 2_000_000, "notes.txt": b"important"}
@@ -329,11 +355,14 @@ def test_an_output_is_opened_by_what_was_typed(tmp_path: Path) -> None:
         open_sinks([f"{tmp_path}/a/?segment=1s", f"{tmp_path}/a/?segment=2s"], info())
 
 
-def test_every_stream_and_every_start_has_a_place_of_its_own() -> None:
+def test_every_stream_and_every_start_has_a_place_of_its_own(tmp_path: Path) -> None:
     assert for_stream("recordings/?keep=1GB", 1, 2) == "recordings/2/?keep=1GB"
     assert for_stream("/data/recordings/?keep=1GB", 0, 1) == "/data/recordings/?keep=1GB"
     assert for_start("events/{start}.events.jsonl", START) == "events/20261125T080000Z.events.jsonl"
     assert for_start("rtsp://host/{start}", START) == "rtsp://host/{start}"
+    (tmp_path / "rec").mkdir()
+    with pytest.raises(UsageError, match="segment="):
+        open_sink(for_start(f"{tmp_path}/rec/?segment={{start}}", START), info())
 
 
 def test_what_was_cut_off_before_its_first_picture_is_not_kept_as_if_it_played(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def for_start(text: str, now: datetime) -> str:
 
     Also where a board without a battery starts at the same time again: `20261125T081500Z-2.events.jsonl`.
     """
-    if _is_address(text) or _START not in text:
+    if _is_address(text) or _START not in str(_place(text)):
         return text
     stamp = now.astimezone(timezone.utc).strftime(STAMP)
     names = (text.replace(_START, stamp if number == 1 else f"{stamp}-{number}") for number in count(1))

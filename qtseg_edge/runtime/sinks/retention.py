@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
 from qtseg_edge.errors import UsageError
@@ -15,6 +15,7 @@ _BYTES = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 2**20, "GiB": 2**30, "T
 _SHORTEST_S, _LONGEST_S = 1, 24 * 3600
 # Of a clock that was never set nothing can be said: boards without a battery start in 1970 or on the day their image was made.
 _CLOCKS_ARE_SET_FROM = datetime(2026, 1, 1, tzinfo=timezone.utc)
+_CLOCK_WAS_SET = timedelta(minutes=1)  # more than what a time server corrects as it goes
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,16 @@ def to_remove(
             gone.append(segment)
             size -= segment.bytes
     return gone
+
+
+def dated_anew(segment: Segment, now: datetime, uptime_s: float) -> Segment:
+    """As a clock would have dated it that is right now. Never earlier: a clock that is wrong now must make nothing older."""
+    if segment.ended_uptime_s is None:
+        return segment
+    late = now - timedelta(seconds=uptime_s - segment.ended_uptime_s) - segment.ended_at
+    if late < _CLOCK_WAS_SET:
+        return segment
+    return replace(segment, started_at=segment.started_at + late, ended_at=segment.ended_at + late)
 
 
 def _age(segment: Segment, now: datetime, uptime_s: float | None) -> timedelta:

@@ -17,7 +17,7 @@ from typing import Any
 from qtseg_edge.errors import QtsegError, UsageError
 from qtseg_edge.files import replacing
 from qtseg_edge.runtime.sinks.base import reason_of, unwritable
-from qtseg_edge.runtime.sinks.retention import Segment
+from qtseg_edge.runtime.sinks.retention import Segment, dated_anew
 
 LIST_NAME = "qtseg-edge-segments.json"
 STAMP = "%Y%m%dT%H%M%SZ"  # of UTC; sorts by time, and every file system takes it
@@ -67,7 +67,10 @@ class SegmentList:
         return path
 
     def end(self, moment: datetime, uptime_s: float) -> None:
-        """The segment that was begun has its name, or there is nothing of it. `save` notes it. uptime_s: as in `Segment`."""
+        """The segment that was begun has its name, or there is nothing of it. `save` notes it. uptime_s: as in `Segment`.
+
+        Those that this run recorded before the clock was set forward are dated anew: the next run has nothing but their dates.
+        """
         writing, self._writing = self._writing, None
         if writing is None:
             return
@@ -75,6 +78,7 @@ class SegmentList:
         if path.is_file():
             segment = Segment(writing.file, writing.started_at, moment, path.stat().st_size, ended_uptime_s=uptime_s)
             self.finished.append(segment)
+        self.finished = [dated_anew(segment, moment, uptime_s) for segment in self.finished]
 
     def save(self) -> None:
         """Raises QtsegError."""
