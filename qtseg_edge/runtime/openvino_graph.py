@@ -161,7 +161,7 @@ def _is_layer_norm(node: Any) -> bool:
         return False
     over = np.ravel(numbers[0] if len(numbers) == 1 else np.arange(*(number.item() for number in numbers)))
     rank = node.get_output_partial_shape(0).rank
-    return over.tolist() == [-1] or (rank.is_static and over.tolist() == [rank.get_length() - 1])
+    return bool(over.tolist() == [-1] or (rank.is_static and over.tolist() == [rank.get_length() - 1]))
 
 
 def _gelu_input(value: Any) -> Any:
